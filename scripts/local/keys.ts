@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from "jose";
@@ -109,12 +109,6 @@ export function createTokenVerifier(keys: Pick<StackKeys, "jwks">): TokenVerifie
     verified.set(token, claims);
     return claims;
   };
-}
-
-/** Whether two secrets are equal, in a time that does not tell how much of them is. */
-export function equalSecrets(a: string, b: string): boolean {
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }
 
 /** Writes `<directory>/<name>` with mode 0600, whole or not at all. */

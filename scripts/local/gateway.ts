@@ -1,0 +1,184 @@
+import { allowOrigin, answersPreflight, isPreflight, preflight } from "./gateway-cors.ts";
+import { createKeyring, resolveCredentials } from "./gateway-credentials.ts";
+import type { StackKeys } from "./keys.ts";
+import type { Log } from "./log.ts";
+import { isWebSocketUpgrade } from "./proxy.ts";
+import type { HttpService } from "./service.ts";
+
+export interface GatewayServices {
+  rest: Pick<HttpService, "fetch">;
+  auth: Pick<HttpService, "fetch">;
+  realtime: Pick<HttpService, "fetch">;
+  functions: Pick<HttpService, "fetch">;
+}
+
+export interface GatewayOptions {
+  host: string;
+  port: number;
+  keys: StackKeys;
+  services: GatewayServices;
+  log: Log;
+}
+
+export interface Gateway {
+  close(): Promise<void>;
+}
+
+/** Where a path goes. */
+interface Route {
+  prefix: string;
+  service: keyof GatewayServices | null;
+  /** The path the service sees. */
+  rewrite: (path: string) => string;
+  /** Whether a request must carry a key of the project. */
+  keyed: boolean;
+  /** Whether the gateway rather than the service answers a CORS preflight. */
+  preflight: "gateway" | "service first";
+}
+
+const withoutPrefix = (prefix: string) => (path: string) => path.slice(prefix.length) || "/";
+const unchanged = (path: string) => path;
+
+function keyedService(service: "rest" | "auth" | "realtime"): Route {
+  const prefix = `/${service}/v1`;
+  return { prefix, service, rewrite: withoutPrefix(prefix), keyed: true, preflight: "gateway" };
+}
+
+function toFunctions(prefix: string, rewrite: (path: string) => string): Route {
+  return { prefix, service: "functions", rewrite, keyed: false, preflight: "service first" };
+}
+
+function notYet(prefix: string): Route {
+  return { prefix, service: null, rewrite: unchanged, keyed: false, preflight: "gateway" };
+}
+
+/** First match wins. `/api`, `/ws`, `/health` and `/metrics` are what a domain in front would map. */
+const ROUTES: Route[] = [
+  keyedService("rest"),
+  keyedService("auth"),
+  keyedService("realtime"),
+  toFunctions("/functions/v1", withoutPrefix("/functions/v1")),
+  toFunctions("/api", unchanged),
+  toFunctions("/ws", unchanged),
+  toFunctions("/health", () => "/api/-/health"),
+  toFunctions("/metrics", () => "/api/-/metrics"),
+  notYet("/storage/v1"),
+  notYet("/graphql/v1"),
+];
+
+/** What browsers, mail links and other services must reach without a key. */
+const OPEN_AUTH_PATHS = [
+  "/.well-known/",
+  "/verify",
+  "/callback",
+  "/authorize",
+  "/health",
+];
+
+/**
+ * The one address of the stack: routes to the services as Kong does in front of Supabase.
+ * Bodies stream both ways; WebSocket upgrades reach the service as a request that
+ * `Deno.upgradeWebSocket` accepts.
+ *
+ * @throws Deno.errors.AddrInUse when the port is taken
+ */
+export function startGateway(options: GatewayOptions): Gateway {
+  const { host, port, keys, services, log } = options;
+  const keyring = createKeyring(keys);
+  const server = Deno.serve(
+    { hostname: host, port, onListen() {}, onError: (error) => unexpected(error, log) },
+    async (request, info) => {
+      const url = new URL(request.url);
+      const route = findRoute(url.pathname);
+      if (route === undefined) return noRoute(url.pathname);
+      if (isPreflight(request) && route.preflight === "gateway") return preflight(request);
+      if (route.service === null) return notImplemented(route.prefix);
+
+      const headers = forwardedHeaders(request, url, route, info.remoteAddr);
+      url.pathname = route.rewrite(url.pathname);
+      const webSocket = isWebSocketUpgrade(request);
+      if (route.keyed) {
+        const refusal = resolveCredentials(headers, url, keyring, { webSocket });
+        const open = route.service === "auth" && isOpenAuthPath(url.pathname);
+        if (refusal !== null && !open) return allowOrigin(refusal, route.service);
+      }
+      const forwarded = webSocket
+        ? disguised(request, url, headers)
+        : copied(request, url, headers);
+      const answer = await services[route.service].fetch(forwarded);
+      if (isPreflight(request) && !answersPreflight(answer)) {
+        await answer.body?.cancel();
+        return preflight(request);
+      }
+      return allowOrigin(answer, route.service);
+    },
+  );
+  return { close: () => closeServer(server) };
+}
+
+/** Open streams (a followed log, a WebSocket) never end by themselves: after a moment they are cut. */
+async function closeServer(server: Deno.HttpServer): Promise<void> {
+  const finished = server.shutdown();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<void>((resolve) => timer = setTimeout(resolve, 500));
+  await Promise.race([finished, late]);
+  clearTimeout(timer);
+}
+
+function findRoute(path: string): Route | undefined {
+  return ROUTES.find(({ prefix }) =>
+    path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === "/")
+  );
+}
+
+function isOpenAuthPath(path: string): boolean {
+  return OPEN_AUTH_PATHS.some((open) => open.endsWith("/") ? path.startsWith(open) : path === open);
+}
+
+/** The request's headers, and who asked for what: the service sees only the gateway. */
+function forwardedHeaders(request: Request, url: URL, route: Route, remote: Deno.Addr): Headers {
+  const address = remote.transport === "tcp" ? remote.hostname : "";
+  const headers = new Headers(request.headers);
+  const chain = headers.get("x-forwarded-for");
+  headers.set("x-forwarded-for", chain ? `${chain}, ${address}` : address);
+  headers.set("x-real-ip", address);
+  headers.set("x-forwarded-proto", "http");
+  headers.set("x-forwarded-host", headers.get("host") ?? url.host);
+  headers.set("x-forwarded-port", url.port || "80");
+  headers.set("x-forwarded-path", url.pathname);
+  headers.set("x-forwarded-prefix", route.prefix);
+  return headers;
+}
+
+function copied(request: Request, url: URL, headers: Headers): Request {
+  const { method, body, signal } = request;
+  return new Request(url, { method, headers, body, signal, redirect: "manual" });
+}
+
+/** Deno.upgradeWebSocket takes only the very object Deno.serve gave, so its face is changed. */
+function disguised(request: Request, url: URL, headers: Headers): Request {
+  return Object.defineProperties(request, {
+    url: { value: url.href },
+    headers: { value: headers },
+  });
+}
+
+function noRoute(path: string): Response {
+  return path === "/"
+    ? Response.json({ message: "Agent Launchpad", health: "/health", api: "/api" })
+    : Response.json({ message: "no Route matched with those values" }, { status: 404 });
+}
+
+function notImplemented(prefix: string): Response {
+  const name = prefix.split("/")[1];
+  return Response.json(
+    { code: "NOT_IMPLEMENTED", message: `The local stack does not serve ${name} yet` },
+    { status: 501 },
+  );
+}
+
+/** A service threw: that is a defect of the stack, told to its log and not to the client. */
+function unexpected(error: unknown, log: Log): Response {
+  log.error(error instanceof Error ? error.stack ?? error.message : String(error));
+  return Response.json({ message: "An unexpected error occurred" }, { status: 500 });
+}
