@@ -1,0 +1,244 @@
+import { z } from "zod";
+import { parseQuantity } from "./quantities.ts";
+
+/**
+ * Request bodies of the agent routes. One schema takes the bodies of all three editions, because a
+ * client may be written from any of them: the seeds' words for the same thing stand side by side
+ * (`personality` | `character`, `selectedPlugins` | `plugins`, `platforms` as list or as object).
+ *
+ * Unknown fields of a body are refused: a misspelt `enviroment` or `replica` that is silently
+ * dropped would deploy something else than was asked for, and the caller would hear of it last.
+ * Open are only `character` and `settings`, whose words belong to the agent's framework, not to us.
+ * Bounds here keep a request readable; what an installation allows (replicas, agents) is in SQL.
+ */
+
+/** Largest request body in bytes: a character of 256 KiB, an environment of 256 KiB, and room. */
+export const MAX_BODY_BYTES = 1024 * 1024;
+
+// PostgreSQL stores no NUL, and half a surrogate pair is not text in any encoding.
+const text = (max: number) =>
+  z.string()
+    .max(max, `must be at most ${max} characters`)
+    .refine((value) => !value.includes("\0") && value.isWellFormed(), "must be plain text");
+
+const name = text(100).refine((value) => value.trim() !== "", "must be 1 to 100 characters");
+
+const whole = (lowest: number, highest: number) => {
+  const message = `must be a whole number from ${lowest} to ${highest}`;
+  return z.number(message).int(message).min(lowest, message).max(highest, message);
+};
+
+const quantity = (example: string) =>
+  z.union([z.string(), z.number()], `must be a quantity such as ${example}`)
+    .transform(String)
+    .refine((value) => (parseQuantity(value) ?? 0) > 0, `must be a quantity such as ${example}`);
+
+function jsonObject(maxBytes: number) {
+  return z.record(z.string(), z.json(), "must be an object")
+    .refine(
+      (value) => new TextEncoder().encode(JSON.stringify(value)).length <= maxBytes,
+      `must be at most ${maxBytes / 1024} KiB of JSON`,
+    )
+    .refine((value) => {
+      const json = JSON.stringify(value);
+      return !json.includes("\\u0000") && !/\\ud[89a-f]/i.test(json);
+    }, "must be plain text");
+}
+
+const variableName = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
+
+const variableValue = z
+  .union([z.string(), z.number(), z.boolean()], "must be text, a number or true or false")
+  .transform(String)
+  .pipe(text(32_768));
+
+function environment<Value extends z.ZodType>(value: Value) {
+  return z.record(
+    z.string().regex(variableName, "must be letters, digits and _, and not begin with a digit"),
+    value,
+    "must be an object of names and values",
+  ).refine((all) => Object.keys(all).length <= 200, "must be at most 200 variables");
+}
+
+const plugins = z.array(text(300).min(1, "must be a package name"), "must be a list of names")
+  .max(100, "must be at most 100 package names");
+
+const platformName = z.string().regex(
+  /^[a-z0-9][a-z0-9_-]{0,49}$/,
+  "must be a name such as discord, telegram, twitter",
+);
+
+/** Seed 001 gives each platform its credentials: `{ discord: { token, guildId } }`. */
+const platforms = z.union([
+  z.array(platformName).max(20, "must be at most 20 names"),
+  z.record(
+    platformName,
+    z.record(
+      z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,63}$/, "must be a plain name"),
+      variableValue,
+    ),
+  ).refine((all) => Object.keys(all).length <= 20, "must be at most 20 names"),
+], "must be a list of names or an object of credentials");
+
+const duration = z.string().regex(/^\d{1,5}(ms|s|m)$/, "must be a duration such as 30s");
+
+const resources = z.strictObject({
+  memory: quantity("512Mi or 1Gi").optional(),
+  cpu: quantity("250m or 1.5").optional(),
+  replicas: whole(1, 1000).optional(),
+}, "must be an object");
+
+const scaling = z.strictObject({
+  minReplicas: whole(1, 1000).optional(),
+  maxReplicas: whole(1, 1000).optional(),
+  targetCPU: whole(1, 100).nullable().optional(),
+  targetMemory: whole(1, 100).nullable().optional(),
+}, "must be an object");
+
+/** Ways to roll out a change, seed 000's `portainer.deployment_strategy`. */
+export const DEPLOYMENT_STRATEGIES = ["rolling", "recreate", "blue-green"] as const;
+
+const portainer = z.strictObject({
+  template: text(63).optional(),
+  stack_name: z.string().regex(
+    /^[a-z0-9][a-z0-9_-]{0,62}$/,
+    "must be lower-case letters, digits, - and _, at most 63",
+  ).optional(),
+  deployment_strategy: z.enum(
+    DEPLOYMENT_STRATEGIES,
+    `must be one of ${DEPLOYMENT_STRATEGIES.join(", ")}`,
+  ).optional(),
+  health_checks: z.strictObject({
+    enabled: z.boolean("must be true or false").optional(),
+    interval: duration.optional(),
+    timeout: duration.optional(),
+    retries: whole(1, 100).optional(),
+  }, "must be an object").optional(),
+}, "must be an object");
+
+const supabaseConfig = z.strictObject({
+  project_ref: text(100).optional(),
+  // A connection string holds a password: it goes to the environment, never to the table.
+  database_url: text(2048).optional(),
+  real_time: z.strictObject({
+    enabled: z.boolean("must be true or false").optional(),
+    channels: z.array(text(200)).max(50, "must be at most 50 names").optional(),
+  }, "must be an object").optional(),
+  storage: z.strictObject({
+    bucket: text(100).optional(),
+    public_access: z.boolean("must be true or false").optional(),
+  }, "must be an object").optional(),
+}, "must be an object");
+
+const sharedFields = {
+  name: name.optional(),
+  description: text(5000).nullable().optional(),
+  character: jsonObject(262_144).optional(),
+  personality: jsonObject(262_144).optional(),
+  plugins: plugins.optional(),
+  selectedPlugins: plugins.optional(),
+  platforms: platforms.optional(),
+  resources: resources.optional(),
+  replicas: whole(1, 1000).optional(),
+  scaling: scaling.nullable().optional(),
+  portainer: portainer.optional(),
+  supabase_config: supabaseConfig.optional(),
+  // What seeds 003 and 004 give an agent, so that /api can write whatever PostgREST can.
+  framework: text(50).optional(),
+  model: text(200).nullable().optional(),
+  system_prompt: text(100_000).nullable().optional(),
+  settings: jsonObject(65_536).optional(),
+  role: text(200).nullable().optional(),
+  avatar: text(2048).nullable().optional(),
+  enabled_tools: z.array(text(200)).max(100, "must be at most 100 names").optional(),
+};
+
+const twins = [["agentName", "name"], ["personality", "character"], [
+  "selectedPlugins",
+  "plugins",
+]] as const;
+
+function refuseTwins(body: Record<string, unknown>, context: z.RefinementCtx): void {
+  for (const [one, other] of twins) {
+    if (body[one] !== undefined && body[other] !== undefined) {
+      context.addIssue({ code: "custom", path: [one], message: `cannot stand beside ${other}` });
+    }
+  }
+}
+
+/** Body of `POST /api/agents` (seeds 000, 001, 002). */
+export const createAgentBody = z.strictObject({
+  ...sharedFields,
+  agentName: name.optional(),
+  environment: environment(variableValue).optional(),
+  cluster_id: z.uuid("must be a UUID").optional(),
+}, "must be an object").superRefine((body, context) => {
+  refuseTwins(body, context);
+  if (body.agentName === undefined && body.name === undefined) {
+    context.addIssue({ code: "custom", path: ["agentName"], message: "is required" });
+  }
+});
+export type CreateAgentBody = z.output<typeof createAgentBody>;
+
+/** Body of `PUT /api/agents/{id}` (seeds 001, 002): what stays unnamed stays as it is. */
+export const updateAgentBody = z.strictObject({
+  ...sharedFields,
+  agentName: name.optional(),
+  environment: environment(variableValue.nullable()).optional(),
+}, "must be an object").superRefine((body, context) => {
+  refuseTwins(body, context);
+  if (Object.keys(body).length === 0) {
+    context.addIssue({ code: "custom", path: ["body"], message: "must name what to change" });
+  }
+});
+export type UpdateAgentBody = z.output<typeof updateAgentBody>;
+
+/** Ways to bring containers to a new state (`strategy`, `restart_policy`; seed 000). */
+export const ROLLOUT_STRATEGIES = ["rolling", "recreate"] as const;
+
+/** Body of `POST /api/agents/{id}/scale` (seeds 000, 001; `scaling_policy` of seed 002). */
+export const scaleAgentBody = z.strictObject({
+  replicas: whole(1, 1000),
+  strategy: z.enum(ROLLOUT_STRATEGIES, "must be rolling or recreate").default("rolling"),
+  scaling_policy: z.strictObject({
+    min_replicas: whole(1, 1000).optional(),
+    max_replicas: whole(1, 1000).optional(),
+    target_cpu: whole(1, 100).nullable().optional(),
+    target_memory: whole(1, 100).nullable().optional(),
+  }, "must be an object").optional(),
+}, "must be an object").superRefine((body, context) => {
+  const { min_replicas: lowest = 1, max_replicas: highest = 1000 } = body.scaling_policy ?? {};
+  if (lowest > highest) {
+    context.addIssue({
+      code: "custom",
+      path: ["scaling_policy", "max_replicas"],
+      message: "must not be below min_replicas",
+    });
+  }
+});
+export type ScaleAgentBody = z.output<typeof scaleAgentBody>;
+
+/** Body of `POST /api/agents/{id}/restart` (seed 000); seeds 001 and 002 send none. */
+export const restartAgentBody = z.strictObject({
+  restart_policy: z.enum(ROLLOUT_STRATEGIES, "must be rolling or recreate").default("rolling"),
+  max_unavailable: whole(1, 1000).default(1),
+}, "must be an object");
+
+/** `stop`, `start` and `delete` take nothing; `{}` is what many clients send. */
+export const emptyBody = z.strictObject({}, "must be empty");
+
+const ROLES = ["user", "operator", "admin"] as const;
+
+/** Body of `POST /api/auth/generate-key` (seed 001); `permissions` and `expiresAt` are ours. */
+export const generateKeyBody = z.strictObject({
+  username: text(100).optional(),
+  email: z.email("must be an email address").max(320).optional(),
+  role: z.string("must be USER, OPERATOR or ADMIN").transform((word) => word.toLowerCase()).pipe(
+    z.enum(ROLES, "must be USER, OPERATOR or ADMIN"),
+  ).optional(),
+  permissions: z.array(
+    z.string().regex(/^[a-z_]+:([a-z_]+|\*)$/, "must be a permission such as agents:read"),
+  ).min(1, "must name a permission").max(100).optional(),
+  expiresAt: z.iso.datetime({ offset: true, error: "must be an ISO 8601 time" }).optional(),
+}, "must be an object");
+export type GenerateKeyBody = z.output<typeof generateKeyBody>;

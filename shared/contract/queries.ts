@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { INTERVALS, parseSince, TIMEFRAMES } from "./times.ts";
+import { type Edition } from "./editions.ts";
+import { statesOfWord } from "./states.ts";
+
+/**
+ * Query parameters of the agent routes. Known ones are checked; unknown ones are ignored, unlike in
+ * bodies: they change nothing that is stored, and proxies and browsers add their own.
+ */
+
+const wholeText = (lowest: number, highest: number, fallback: number) => {
+  const message = `must be a whole number from ${lowest} to ${highest}`;
+  return z.string().regex(/^\d{1,9}$/, message).transform(Number)
+    .refine((value) => value >= lowest && value <= highest, message)
+    .default(fallback);
+};
+
+/** Deepest page by offset; below it a client reads with filters or through PostgREST. */
+const MAX_OFFSET = 100_000;
+
+/**
+ * Query of `GET /api/agents`: `status, platform, limit, offset` (seeds 000, 002), `owner` (seed 001,
+ * for administrators). A status is meant in the words of the edition.
+ */
+export function listAgentsQuery(edition: Edition) {
+  return z.object({
+    status: z.string().transform((word, context) => {
+      const states = statesOfWord(edition, word);
+      if (states === null) {
+        context.addIssue({ code: "custom", message: "must be a state such as running or stopped" });
+        return z.NEVER;
+      }
+      return states;
+    }).optional(),
+    platform: z.string().toLowerCase().regex(
+      /^[a-z0-9][a-z0-9_-]{0,49}$/,
+      "must be a name such as discord, telegram, twitter",
+    ).optional(),
+    owner: z.uuid("must be a UUID").optional(),
+    limit: wholeText(1, 100, 20),
+    offset: wholeText(0, MAX_OFFSET, 0),
+  });
+}
+
+const LEVELS = ["debug", "info", "warn", "error"] as const;
+
+const trueOrFalse = z.enum(["true", "false"], "must be true or false")
+  .transform((word) => word === "true");
+
+/** Query of `GET /api/agents/{id}/logs`: `lines, since, follow` (000, 001), `container` (000), `level` (002). */
+export function logsQuery(now: Date) {
+  return z.object({
+    lines: wholeText(1, 1000, 100),
+    since: z.string().transform((text, context) => {
+      const moment = parseSince(text, now);
+      if (moment === null) {
+        context.addIssue({
+          code: "custom",
+          message: "must be an ISO 8601 time with its zone, or how long ago, such as 1h or 30m",
+        });
+        return z.NEVER;
+      }
+      return moment;
+    }).optional(),
+    level: z.string().transform((text) => text.toLowerCase().split(",").map((word) => word.trim()))
+      .pipe(z.array(z.enum(LEVELS, `must be among ${LEVELS.join(", ").toUpperCase()}`)))
+      .optional(),
+    container: z.string().min(1, "must be a container id or name").max(
+      200,
+      "must be a container id or name",
+    ).optional(),
+    follow: trueOrFalse.default(false),
+  });
+}
+
+const timeframes = Object.keys(TIMEFRAMES) as [keyof typeof TIMEFRAMES];
+const intervals = Object.keys(INTERVALS) as [keyof typeof INTERVALS];
+
+/** Query of `GET /api/agents/{id}/metrics` (seed 000). */
+export const metricsQuery = z.object({
+  timeframe: z.enum(timeframes, `must be one of ${timeframes.join(", ")}`).default("1h"),
+  interval: z.enum(intervals, `must be one of ${intervals.join(", ")}`).default("5m"),
+});

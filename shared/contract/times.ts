@@ -1,0 +1,65 @@
+/** Times and durations as the references write them. */
+
+const HOUR = 3_600_000;
+const UNIT: Record<string, number> = { s: 1000, m: 60_000, h: HOUR, d: 24 * HOUR };
+
+/** `timeframe` of a metrics request → milliseconds (seed 000). */
+export const TIMEFRAMES = {
+  "1h": HOUR,
+  "6h": 6 * HOUR,
+  "24h": 24 * HOUR,
+  "7d": 7 * 24 * HOUR,
+  "30d": 30 * 24 * HOUR,
+} as const;
+
+/** `interval` of a metrics request → seconds (seed 000). */
+export const INTERVALS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600 } as const;
+
+export type Timeframe = keyof typeof TIMEFRAMES;
+export type Interval = keyof typeof INTERVALS;
+
+// An ISO time must say its zone: without one the meaning would depend on where a function runs.
+const ISO = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2}))?$/;
+
+/**
+ * Reads `since`: an ISO 8601 time (seed 000) or how long ago, `1h`, `30m` (seeds 001, 002).
+ * @returns the moment, or null when it is neither
+ */
+export function parseSince(text: string, now: Date): Date | null {
+  const ago = /^(\d{1,6})([smhd])$/.exec(text);
+  if (ago !== null) return new Date(now.getTime() - Number(ago[1]) * UNIT[ago[2]!]!);
+  if (!ISO.test(text)) return null;
+  const moment = new Date(text);
+  return Number.isNaN(moment.getTime()) ? null : moment;
+}
+
+/** A database time as ISO 8601 in UTC with `Z`, or null when there is none. */
+export function isoTime(value: string | Date | null | undefined): string | null {
+  if (value === null || value === undefined) return null;
+  const moment = value instanceof Date ? value : new Date(value);
+  return Number.isNaN(moment.getTime()) ? null : moment.toISOString();
+}
+
+/** Whole seconds between two times, never negative; null when either is unknown. */
+export function secondsBetween(
+  from: string | Date | null | undefined,
+  to: string | Date | null | undefined,
+): number | null {
+  const start = isoTime(from);
+  const end = isoTime(to);
+  if (start === null || end === null) return null;
+  return Math.max(0, Math.floor((Date.parse(end) - Date.parse(start)) / 1000));
+}
+
+/** `8100` → `"2h 15m"`, as all three editions write an uptime; null stays null. */
+export function uptimeText(seconds: number | null): string | null {
+  if (seconds === null) return null;
+  return `${Math.floor(seconds / 3600)}h ${Math.floor((seconds % 3600) / 60)}m`;
+}
+
+/** Seconds still needed → `"5-10 minutes"`-like range of whole minutes (seeds 001, 002). */
+export function deployTimeText(seconds: number | null): string | null {
+  if (seconds === null) return null;
+  const lower = Math.floor(seconds / 60);
+  return `${lower}-${lower + 1} minutes`;
+}

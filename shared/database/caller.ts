@@ -1,0 +1,107 @@
+import type { Database } from "./connect.ts";
+import { toApiError } from "./errors.ts";
+import { type SqlFragment, sqlText } from "./literal.ts";
+
+/** Whom a request runs as. Rights are never taken from here: SQL looks them up by these ids. */
+export interface Caller {
+  userId: string;
+  /** Set when the request came with an API key; SQL narrows the rights to the key's. */
+  apiKeyId: string | null;
+  /** Claims of the verified token, for `auth.jwt()`; null for an API key. */
+  claims: Record<string, unknown> | null;
+}
+
+/** What SQL may want to know of the request it works for. */
+export interface RequestFacts {
+  requestId: string;
+}
+
+type Row = Record<string, unknown>;
+
+function claimsOf(caller: Caller): Record<string, unknown> {
+  return {
+    ...caller.claims,
+    sub: caller.userId,
+    role: "authenticated",
+    // Assigned last: a token must not be able to bring its own.
+    api_key_id: caller.apiKeyId,
+  };
+}
+
+/** Longest that one statement of a request may take; a client gives up not much later. */
+const STATEMENT_TIMEOUT_MS = 15_000;
+
+/**
+ * Sets role and claims for the transaction, as PostgREST does. The time-out stands here and not in
+ * the start-up parameters, which some poolers refuse.
+ */
+function become(caller: Caller, request: RequestFacts): SqlFragment {
+  return sqlText`select set_config('role', 'authenticated', true), set_config('request.jwt.claims',${
+    JSON.stringify(claimsOf(caller))
+  }, true), set_config('launchpad.request_id',${request.requestId}, true), set_config('statement_timeout',${
+    String(STATEMENT_TIMEOUT_MS)
+  }, true)`;
+}
+
+/**
+ * Sends statements as one message: one transaction, one round trip. An error in any of them undoes
+ * all of them.
+ * @returns the rows of each statement
+ * @throws ApiError what SQL raised, or what went wrong with the connection
+ */
+export async function runStatements(
+  sql: Database,
+  statements: readonly SqlFragment[],
+): Promise<Row[][]> {
+  try {
+    const results = await sql.unsafe(statements.map((each) => each.text).join(";\n")).simple();
+    return (statements.length === 1 ? [results] : results) as unknown as Row[][];
+  } catch (error) {
+    throw toApiError(error);
+  }
+}
+
+/**
+ * Runs one statement as the caller, under RLS. The statement names its single value `result`.
+ * @throws ApiError what SQL raised for the caller, SUPABASE_CONNECTION_ERROR, INTERNAL_ERROR
+ */
+export async function runAsCaller<Result>(
+  sql: Database,
+  caller: Caller,
+  request: RequestFacts,
+  statement: SqlFragment,
+): Promise<Result> {
+  const rows = await runStatements(sql, [become(caller, request), statement]);
+  return rows[1]?.[0]?.result as Result;
+}
+
+/**
+ * As `runAsCaller`, but the answer is made and kept before the transaction ends: `finish` gets the
+ * result and gives a statement that runs as the pool's own role in the same transaction. Work and
+ * kept answer hold together or not at all.
+ */
+export async function runAsCallerAndKeep<Result>(
+  sql: Database,
+  caller: Caller,
+  request: RequestFacts,
+  statement: SqlFragment,
+  finish: (result: Result) => Promise<SqlFragment>,
+): Promise<Result> {
+  const connection = await sql.reserve().catch((error) => {
+    throw toApiError(error);
+  });
+  try {
+    const opened = await connection.unsafe(
+      `begin;\n${become(caller, request).text};\n${statement.text}`,
+    ).simple() as unknown as Row[][];
+    const result = opened[2]?.[0]?.result as Result;
+    const kept = await finish(result);
+    await connection.unsafe(`reset role;\n${kept.text};\ncommit`).simple();
+    return result;
+  } catch (error) {
+    await connection.unsafe("rollback").simple().catch(() => {});
+    throw toApiError(error);
+  } finally {
+    connection.release();
+  }
+}

@@ -1,0 +1,60 @@
+import { ApiError, validationError } from "../contract/errors.ts";
+
+function tooLarge(maxBytes: number): ApiError {
+  return new ApiError("PAYLOAD_TOO_LARGE", `The body is larger than ${maxBytes} bytes`, {
+    details: { max_bytes: maxBytes },
+  });
+}
+
+/**
+ * Reads a body of at most `maxBytes`, also when its length was not declared or declared wrongly.
+ * @throws ApiError PAYLOAD_TOO_LARGE 413
+ */
+export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const declared = Number(request.headers.get("content-length") ?? "0");
+  if (declared > maxBytes) {
+    await request.body?.cancel();
+    throw tooLarge(maxBytes);
+  }
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  const reader = request.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    length += value.length;
+    if (length > maxBytes) {
+      await reader.cancel();
+      throw tooLarge(maxBytes);
+    }
+    chunks.push(value);
+  }
+  const body = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.length;
+  }
+  return body;
+}
+
+/**
+ * Reads a body as JSON. No body at all is `{}`: seeds 001 and 002 send none with a restart.
+ * @throws ApiError VALIDATION_ERROR 400 for what is not JSON, UNSUPPORTED_MEDIA_TYPE 415 for what
+ * does not claim to be
+ */
+export function parseJson(body: Uint8Array, contentType: string | null): unknown {
+  if (body.length === 0) return {};
+  const type = contentType?.split(";")[0]!.trim().toLowerCase() ?? "";
+  if (type !== "" && type !== "application/json" && !type.endsWith("+json")) {
+    throw new ApiError("UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json");
+  }
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(body);
+    return text.trim() === "" ? {} : JSON.parse(text);
+  } catch {
+    // The parser's words would quote the body, and bodies hold secrets.
+    throw validationError({ body: "must be valid JSON in UTF-8" });
+  }
+}
