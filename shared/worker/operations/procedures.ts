@@ -1,0 +1,20 @@
+import type { OperationKind } from "../plan.ts";
+import { deploy } from "./deploy.ts";
+import { remove } from "./delete.ts";
+import { restart } from "./restart.ts";
+import { scale } from "./scale.ts";
+import { start } from "./start.ts";
+import type { Procedure } from "./step.ts";
+import { stop } from "./stop.ts";
+import { update } from "./update.ts";
+
+/** How each kind of operation is carried out. */
+export const procedures: Record<OperationKind, Procedure> = {
+  deploy,
+  update,
+  scale,
+  restart,
+  stop,
+  start,
+  delete: remove,
+};

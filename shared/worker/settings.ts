@@ -1,0 +1,71 @@
+import type { Sql } from "postgres";
+
+/** What an installation can tune; rows of `public.settings`, read again at each run. */
+export interface WorkerSettings {
+  /** Operations one worker carries out at a time. */
+  concurrency: number;
+  /** How long a claimed operation belongs to a worker that shows no sign of life. */
+  leaseSeconds: number;
+  /** Time an operation may wait for containers to become ready. */
+  deadlineSeconds: number;
+  /** How long a call that was cut off may still be at work upstream before it is made again. */
+  settleSeconds: number;
+  /** The same before a removal is believed: what appears after that would be nobody's. */
+  removalSettleSeconds: number;
+  /** How long after its start a container may be unhealthy before the rollout counts as failed. */
+  unhealthySeconds: number;
+  /** Deployments one worker watches at the same moment, and at most so many of one cluster. */
+  collections: number;
+  collectionsPerCluster: number;
+  /** Longest time one look at a deployment (state, logs, metrics together) may take. */
+  collectionTimeoutSeconds: number;
+  /** Upper bound of one read of a container's log, and of all reads of one look. */
+  logReadBytes: number;
+  logLookBytes: number;
+  /** How far collection may fall behind an agent's output before it skips to the present. */
+  logLagSeconds: number;
+}
+
+const DEFAULTS: WorkerSettings = {
+  concurrency: 8,
+  leaseSeconds: 15,
+  deadlineSeconds: 900,
+  settleSeconds: 10,
+  removalSettleSeconds: 60,
+  unhealthySeconds: 90,
+  collections: 32,
+  collectionsPerCluster: 8,
+  collectionTimeoutSeconds: 15,
+  logReadBytes: 1_048_576,
+  logLookBytes: 8_388_608,
+  logLagSeconds: 20,
+};
+
+const ROWS: Record<keyof WorkerSettings, [category: string, key: string]> = {
+  concurrency: ["operations", "concurrency"],
+  leaseSeconds: ["operations", "lease_seconds"],
+  deadlineSeconds: ["operations", "deadline_seconds"],
+  settleSeconds: ["operations", "settle_seconds"],
+  removalSettleSeconds: ["operations", "removal_settle_seconds"],
+  unhealthySeconds: ["operations", "unhealthy_seconds"],
+  collections: ["collection", "concurrency"],
+  collectionsPerCluster: ["collection", "concurrency_per_cluster"],
+  collectionTimeoutSeconds: ["collection", "timeout_seconds"],
+  logReadBytes: ["collection", "log_read_bytes"],
+  logLookBytes: ["collection", "log_look_bytes"],
+  logLagSeconds: ["collection", "log_lag_seconds"],
+};
+
+/** Reads the settings; what has no row, or no positive number in it, keeps its default. */
+export async function readSettings(sql: Sql): Promise<WorkerSettings> {
+  const rows = await sql<{ category: string; key: string; value: unknown }[]>`
+    select category, key, value from public.settings where category in ('operations', 'collection')
+  `;
+  const settings = { ...DEFAULTS };
+  for (const name of Object.keys(ROWS) as (keyof WorkerSettings)[]) {
+    const [category, key] = ROWS[name];
+    const value = rows.find((row) => row.category === category && row.key === key)?.value;
+    if (typeof value === "number" && Number.isFinite(value) && value > 0) settings[name] = value;
+  }
+  return settings;
+}
