@@ -1,0 +1,281 @@
+-- Profiles, roles and permissions: who a caller is and what they may do.
+--
+-- Adds: profiles (one per auth user), private.role_permissions, the permission helpers that every policy asks, the
+-- access-token hook and the triggers that keep a profile for each user.
+-- Mind: `user_metadata.permissions` is shown to clients as the API references document it, and never read: users can
+-- write it. The tables here are asked instead, so that a demotion holds at once.
+
+create table public.profiles (
+  id uuid primary key references auth.users (id) on delete cascade,
+  username text not null,
+  role text not null default 'user',
+  notification_preferences jsonb not null default '{"email": true, "slack": false, "real_time": true, "security_alerts": true}',
+  rate_limit jsonb,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint role_is_known check (role in ('user', 'operator', 'admin')),
+  constraint username_is_short check (char_length(username) between 1 and 100),
+  constraint notification_preferences_is_object check (jsonb_typeof(notification_preferences) = 'object'),
+  constraint rate_limit_is_object check (rate_limit is null or jsonb_typeof(rate_limit) = 'object')
+);
+comment on table public.profiles is 'One row per user: display name, role and preferences.';
+comment on column public.profiles.role is 'user, operator or admin. Only administrators change it.';
+comment on column public.profiles.rate_limit is
+  'Own request limits of this user, any of {window_limit, window_seconds, burst_limit, burst_seconds}; null: those of the settings.';
+create unique index profiles_username_key on public.profiles (lower(username));
+
+create table private.role_permissions (
+  role text not null,
+  permission text not null,
+  primary key (role, permission),
+  constraint permission_is_scoped check (permission ~ '^[a-z_]+:([a-z_]+|\*)$')
+);
+comment on table private.role_permissions is
+  'Permissions of each role. `area:*` stands for every permission of the area; `…_all` reaches the rows of other users.';
+insert into private.role_permissions (role, permission) values
+  ('user', 'agents:read'), ('user', 'agents:write'), ('user', 'containers:manage'), ('user', 'monitoring:read'),
+  ('operator', 'agents:read'), ('operator', 'agents:write'), ('operator', 'agents:read_all'),
+  ('operator', 'containers:manage'), ('operator', 'containers:manage_all'),
+  ('operator', 'monitoring:read'), ('operator', 'monitoring:read_all'), ('operator', 'clusters:read'),
+  ('admin', 'agents:*'), ('admin', 'containers:*'), ('admin', 'monitoring:*'), ('admin', 'clusters:*'),
+  ('admin', 'system:*'), ('admin', 'users:*');
+
+-- What the caller reaches with a permission. One query serves the three helpers below, because each policy pays for it
+-- once per statement.
+create function private.reach(permission text) returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  caller constant uuid := (select auth.uid());
+  key_id constant uuid := nullif(auth.jwt() ->> 'api_key_id', '')::uuid;
+  area constant text := split_part(permission, ':', 1) || ':*';
+  everywhere boolean;
+  anywhere boolean;
+  key_everywhere boolean;
+  key_anywhere boolean;
+begin
+  select
+    bool_or(rp.permission in (reach.permission || '_all', area)),
+    bool_or(rp.permission in (reach.permission, area))
+  into everywhere, anywhere
+  from public.profiles p
+  join private.role_permissions rp on rp.role = p.role
+  where p.id = caller and rp.permission in (reach.permission, reach.permission || '_all', area);
+
+  if key_id is not null then
+    select
+      k.permissions && array[reach.permission || '_all', area],
+      k.permissions && array[reach.permission, area]
+    into key_everywhere, key_anywhere
+    from public.api_keys k
+    where k.id = key_id and k.user_id = caller and k.revoked_at is null and k.expires_at > now();
+    everywhere := everywhere and coalesce(key_everywhere, false);
+    anywhere := anywhere and coalesce(key_anywhere, false);
+  end if;
+
+  return case when everywhere then 'all' when anywhere then 'own' else 'none' end;
+end;
+$$;
+comment on function private.reach is
+  'How far the caller reaches with a permission: all, own or none. A request with an API key reaches no further than the key. Definer: roles and keys are not readable by those they bind.';
+
+create function private.has_permission(permission text) returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return private.reach(permission) <> 'none';
+end;
+$$;
+comment on function private.has_permission is 'Whether the caller holds a permission, at least for their own rows.';
+
+-- A policy that says `user_id = me or I may see all` cannot use the index on user_id. The same rule as a range of owners
+-- can: for a user both ends are their own id, for an administrator the ends of all ids, without the permission null.
+create function private.owner_floor(permission text) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return case private.reach(permission)
+    when 'all' then '00000000-0000-0000-0000-000000000000'::uuid
+    when 'own' then auth.uid()
+  end;
+end;
+$$;
+comment on function private.owner_floor is 'Lowest user id whose rows the caller reaches with a permission; null when none.';
+
+create function private.owner_ceiling(permission text) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return case private.reach(permission)
+    when 'all' then 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    when 'own' then auth.uid()
+  end;
+end;
+$$;
+comment on function private.owner_ceiling is 'Highest user id whose rows the caller reaches with a permission; null when none.';
+
+create function private.require_permission(permission text) returns text
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  reached constant text := private.reach(permission);
+begin
+  if reached = 'none' then
+    perform private.raise_error(
+      'PERMISSION_DENIED',
+      format('This needs the permission %s.', permission),
+      jsonb_build_object('permission', permission), 403,
+      'Ask an administrator for the permission, or use a credential that holds it.'
+    );
+  end if;
+  return reached;
+end;
+$$;
+comment on function private.require_permission is 'Reach of the caller with a permission (own or all); raises PERMISSION_DENIED (403) without it.';
+
+create function private.permissions_of(role text) returns text[]
+language sql stable security definer
+set search_path = ''
+as $$
+  select coalesce(array_agg(rp.permission order by rp.permission), '{}')
+  from private.role_permissions rp where rp.role = permissions_of.role;
+$$;
+comment on function private.permissions_of is 'Permissions of a role. Definer: the table is not readable by clients.';
+
+create function public.my_permissions() returns text[]
+language sql stable
+set search_path = ''
+as $$
+  select private.permissions_of(p.role) from public.profiles p where p.id = (select auth.uid());
+$$;
+comment on function public.my_permissions is 'Permissions of the signed-in user, from their role.';
+
+create function private.show_permissions() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  new.raw_user_meta_data := coalesce(new.raw_user_meta_data, '{}')
+    || jsonb_build_object('permissions', to_jsonb(private.permissions_of('user')));
+  return new;
+end;
+$$;
+comment on function private.show_permissions is
+  'Puts the permissions of a new user where the API references show them, user_metadata.permissions. Definer: runs as the auth service.';
+
+create function private.create_profile() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  wanted text := left(coalesce(
+    nullif(trim(new.raw_user_meta_data ->> 'username'), ''),
+    nullif(split_part(new.email, '@', 1), ''), 'user'
+  ), 80);
+begin
+  insert into public.profiles (id, username) values (new.id, wanted)
+  on conflict do nothing;
+  if not found then
+    insert into public.profiles (id, username) values (new.id, wanted || '-' || left(new.id::text, 8))
+    on conflict (id) do nothing;
+  end if;
+  return new;
+end;
+$$;
+comment on function private.create_profile is 'Gives each new user a profile. Definer: runs as the auth service, which may not write public tables.';
+
+create trigger show_permissions before insert on auth.users
+  for each row execute function private.show_permissions();
+create trigger create_profile after insert on auth.users
+  for each row execute function private.create_profile();
+
+create function private.show_role_change() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update auth.users u
+  set raw_user_meta_data = coalesce(u.raw_user_meta_data, '{}')
+    || jsonb_build_object('permissions', to_jsonb(private.permissions_of(new.role)))
+  where u.id = new.id;
+  return new;
+end;
+$$;
+comment on function private.show_role_change is 'Keeps user_metadata.permissions in step with the role. Definer: auth.users is not writable by clients.';
+
+create trigger profiles_touch_updated_at before update on public.profiles
+  for each row execute function private.touch_updated_at();
+create trigger profiles_show_role after update of role on public.profiles
+  for each row when (old.role is distinct from new.role) execute function private.show_role_change();
+
+create function private.guard_profile() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if current_user = 'authenticated'
+    and (new.role is distinct from old.role or new.rate_limit is distinct from old.rate_limit)
+  then
+    perform private.require_permission('users:write');
+  end if;
+  return new;
+end;
+$$;
+comment on function private.guard_profile is 'Only administrators change roles and request limits (PERMISSION_DENIED, 403).';
+
+create trigger profiles_guard before update on public.profiles
+  for each row execute function private.guard_profile();
+
+create function private.custom_access_token_hook(event jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  held text := (select p.role from public.profiles p where p.id = (event ->> 'user_id')::uuid);
+begin
+  if held is null then
+    return jsonb_build_object('claims', event -> 'claims');
+  end if;
+  return jsonb_build_object('claims', (event -> 'claims') || jsonb_build_object(
+    'user_role', held, 'permissions', to_jsonb(private.permissions_of(held))
+  ));
+end;
+$$;
+comment on function private.custom_access_token_hook is
+  'Adds user_role and permissions to access tokens for the convenience of clients; no rule reads them. Definer: called by the auth service.';
+
+grant usage on schema private to supabase_auth_admin;
+grant execute on function private.custom_access_token_hook to supabase_auth_admin;
+grant execute on function
+  private.reach, private.has_permission, private.owner_floor, private.owner_ceiling, private.require_permission,
+  private.permissions_of
+  to authenticated, service_role;
+grant execute on function public.my_permissions to authenticated, service_role;
+
+grant select, insert, update, delete on public.profiles to service_role;
+grant select on private.role_permissions to service_role;
+grant select on public.profiles to authenticated;
+grant update (username, notification_preferences, role, rate_limit) on public.profiles to authenticated;
+
+alter table public.profiles enable row level security;
+create policy "Users read their profile, administrators all" on public.profiles
+  for select to authenticated
+  using (id = (select auth.uid()) or (select private.has_permission('users:read')));
+create policy "Users change their profile, administrators all" on public.profiles
+  for update to authenticated
+  using (id = (select auth.uid()) or (select private.has_permission('users:write')))
+  with check (id = (select auth.uid()) or (select private.has_permission('users:write')));
+
+alter table private.role_permissions enable row level security;
+
+create policy "Administrators read settings" on public.settings
+  for select to authenticated using ((select private.has_permission('system:read')));
+create policy "Administrators change settings" on public.settings
+  for update to authenticated
+  using ((select private.has_permission('system:write')))
+  with check ((select private.has_permission('system:write')));

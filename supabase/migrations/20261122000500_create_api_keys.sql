@@ -1,0 +1,220 @@
+-- API keys (seeds 001 and 004): `alk_` + 192 random bits, shown once. The table keeps what may be shown; the digest
+-- stands apart in `private`.
+-- Mind: a request with a key runs as the key's owner, narrowed to the key's permissions by private.reach.
+
+create table public.api_keys (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references auth.users (id) on delete cascade,
+  label text not null,
+  prefix text not null,
+  role text not null,
+  permissions text[] not null,
+  rate_limit jsonb,
+  expires_at timestamptz not null,
+  last_used_at timestamptz,
+  revoked_at timestamptz,
+  created_at timestamptz not null default now(),
+  constraint role_is_known check (role in ('user', 'operator', 'admin')),
+  constraint label_is_short check (char_length(label) between 1 and 100),
+  constraint rate_limit_is_object check (rate_limit is null or jsonb_typeof(rate_limit) = 'object')
+);
+comment on table public.api_keys is 'API keys of users, without the secret. Made by generate_api_key, ended by revoke_api_key.';
+comment on column public.api_keys.prefix is 'First characters of the key, to recognise it by.';
+comment on column public.api_keys.rate_limit is
+  'Own request limits of this key, any of {window_limit, window_seconds, burst_limit, burst_seconds}; null: those of the owner.';
+create index api_keys_user_id_idx on public.api_keys (user_id);
+
+create table private.api_key_digests (
+  key_id uuid primary key references public.api_keys (id) on delete cascade,
+  digest bytea not null unique,
+  constraint digest_is_sha256 check (octet_length(digest) = 32)
+);
+comment on table private.api_key_digests is
+  'SHA-256 of each key. A fast hash is enough: with 192 random bits there is nothing to guess.';
+
+create function private.generate_api_key(
+  label text, role text, permissions text[], expires_at timestamptz, email text
+) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  owner uuid := (select auth.uid());
+  owner_role text;
+  wanted_role text := lower(nullif(trim(generate_api_key.role), ''));
+  ranks constant text[] := array['user', 'operator', 'admin'];
+  granted text[];
+  secret text;
+  made public.api_keys;
+begin
+  if owner is null then
+    perform private.raise_error('PERMISSION_DENIED', 'Sign in to make an API key.', null, 401);
+  end if;
+  if nullif(trim(generate_api_key.email), '') is not null
+    and not exists (select from auth.users u where u.id = owner and lower(u.email) = lower(trim(generate_api_key.email)))
+  then
+    perform private.require_permission('users:write');
+    select u.id into owner from auth.users u where lower(u.email) = lower(trim(generate_api_key.email));
+    if owner is null then
+      perform private.raise_error('VALIDATION_ERROR', 'No user has this email address.',
+        jsonb_build_object('email', 'No user has this email address'), 400);
+    end if;
+  end if;
+
+  select p.role into owner_role from public.profiles p where p.id = owner;
+  wanted_role := coalesce(wanted_role, owner_role);
+  if array_position(ranks, wanted_role) is null then
+    perform private.raise_error('VALIDATION_ERROR', 'The role is not known.',
+      jsonb_build_object('role', 'Role must be one of: user, operator, admin'), 400);
+  end if;
+  if owner_role is null or array_position(ranks, wanted_role) > array_position(ranks, owner_role) then
+    perform private.raise_error('PERMISSION_DENIED', format('A key cannot have the role %s: its owner does not have it.', wanted_role),
+      jsonb_build_object('role', wanted_role), 403, 'Ask for a role that the owner holds.');
+  end if;
+
+  granted := coalesce(generate_api_key.permissions, private.permissions_of(wanted_role));
+  if exists (
+    select from unnest(granted) p
+    where not (array[p, split_part(p, ':', 1) || ':*'] && private.permissions_of(wanted_role))
+  ) then
+    perform private.raise_error('PERMISSION_DENIED', 'A key cannot hold a permission that its role lacks.',
+      jsonb_build_object('permissions', to_jsonb(granted)), 403, 'Ask for permissions of the role, or leave them out.');
+  end if;
+  -- A key may make keys, but none that can do more than itself.
+  if auth.jwt() ? 'api_key_id' and exists (select from unnest(granted) p where not private.has_permission(p)) then
+    perform private.raise_error('PERMISSION_DENIED', 'A key cannot make a key that can do more than itself.', null, 403);
+  end if;
+  if generate_api_key.expires_at <= now() then
+    perform private.raise_error('VALIDATION_ERROR', 'The expiry lies in the past.',
+      jsonb_build_object('expires_at', 'Expiry must lie in the future'), 400);
+  end if;
+
+  perform pg_advisory_xact_lock(hashtextextended('api_keys:' || owner::text, 0));
+  if (
+    select count(*) from public.api_keys k
+    where k.user_id = owner and k.revoked_at is null and k.expires_at > now()
+  ) >= (private.setting('api_keys', 'max_per_user'))::int then
+    perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'This user holds the largest number of API keys.',
+      jsonb_build_object('limit', private.setting('api_keys', 'max_per_user')), 429, 'Revoke a key that is not used any more.');
+  end if;
+
+  secret := 'alk_' || encode(extensions.gen_random_bytes(24), 'hex');
+  insert into public.api_keys (user_id, label, prefix, role, permissions, expires_at)
+  values (
+    owner, coalesce(nullif(trim(generate_api_key.label), ''), 'API key'), left(secret, 12), wanted_role, granted,
+    coalesce(
+      generate_api_key.expires_at,
+      now() + make_interval(days => (private.setting('api_keys', 'default_lifetime_days'))::int)
+    )
+  ) returning * into made;
+  insert into private.api_key_digests (key_id, digest) values (made.id, extensions.digest(secret, 'sha256'));
+  perform private.write_audit('api_key.create', 'api_key', made.id::text,
+    jsonb_build_object('owner', owner, 'role', wanted_role, 'permissions', to_jsonb(granted)));
+
+  return jsonb_build_object(
+    'api_key', secret, 'key_id', made.id, 'expires_at', made.expires_at, 'role', made.role,
+    'permissions', to_jsonb(made.permissions), 'user_id', owner
+  );
+end;
+$$;
+comment on function private.generate_api_key is 'See public.generate_api_key. Definer: writes digests, which no client reads.';
+
+create function public.generate_api_key(
+  label text default null, role text default null, permissions text[] default null,
+  expires_at timestamptz default null, email text default null
+) returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select private.generate_api_key(
+    generate_api_key.label, generate_api_key.role, generate_api_key.permissions,
+    generate_api_key.expires_at, generate_api_key.email
+  );
+$$;
+comment on function public.generate_api_key is
+  'Makes an API key (seed 001) → {api_key, key_id, expires_at, role, permissions, user_id}. The key is shown this once. Role: the owner''s or lower. Another user''s email needs users:write. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
+
+create function private.revoke_api_key(key_id uuid) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  revoked public.api_keys;
+begin
+  update public.api_keys k set revoked_at = coalesce(k.revoked_at, now())
+  where k.id = revoke_api_key.key_id
+    and (k.user_id = (select auth.uid()) or private.has_permission('users:write'))
+  returning * into revoked;
+  if revoked.id is null then
+    perform private.raise_error('API_KEY_NOT_FOUND', 'There is no such API key.', null, 404);
+  end if;
+  perform private.write_audit('api_key.revoke', 'api_key', revoked.id::text);
+  return to_jsonb(revoked);
+end;
+$$;
+comment on function private.revoke_api_key is 'See public.revoke_api_key. Definer: clients may not update the table.';
+
+create function public.revoke_api_key(key_id uuid) returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select private.revoke_api_key(revoke_api_key.key_id);
+$$;
+comment on function public.revoke_api_key is 'Ends an API key at once → the key''s row. Error: API_KEY_NOT_FOUND 404.';
+
+create function private.authenticate_api_key(token_digest bytea) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  found_key jsonb;
+begin
+  select jsonb_build_object(
+    'key_id', k.id, 'user_id', k.user_id, 'role', k.role, 'permissions', to_jsonb(k.permissions),
+    'expires_at', k.expires_at, 'revoked_at', k.revoked_at, 'digest', encode(d.digest, 'hex')
+  ) into found_key
+  from private.api_key_digests d
+  join public.api_keys k on k.id = d.key_id
+  where d.digest = token_digest;
+
+  if found_key is not null then
+    update public.api_keys k set last_used_at = now()
+    where k.id = (found_key ->> 'key_id')::uuid
+      and (k.last_used_at is null or k.last_used_at < now() - interval '1 minute');
+  end if;
+  return found_key;
+end;
+$$;
+comment on function private.authenticate_api_key is
+  'Key with this SHA-256 digest → {key_id, user_id, role, permissions, expires_at, revoked_at, digest (hex)}, or null. Whoever calls it judges expiry and revocation. Called by the api function only. Definer: digests are readable by nobody.';
+
+create function private.guard_api_key() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if new.rate_limit is distinct from old.rate_limit and current_user = 'authenticated' then
+    perform private.require_permission('users:write');
+  end if;
+  return new;
+end;
+$$;
+comment on function private.guard_api_key is 'Only administrators change the request limits of a key (PERMISSION_DENIED, 403).';
+create trigger api_keys_guard before update on public.api_keys
+  for each row execute function private.guard_api_key();
+
+grant execute on function private.generate_api_key, private.revoke_api_key to authenticated, service_role;
+grant execute on function public.generate_api_key, public.revoke_api_key to authenticated, service_role;
+grant select, insert, update, delete on public.api_keys to service_role;
+grant select on public.api_keys to authenticated;
+grant update (label, rate_limit) on public.api_keys to authenticated;
+
+alter table private.api_key_digests enable row level security;
+alter table public.api_keys enable row level security;
+create policy "Users read their API keys, administrators all" on public.api_keys
+  for select to authenticated
+  using (user_id = (select auth.uid()) or (select private.has_permission('users:read')));
+create policy "Users rename their API keys, administrators all" on public.api_keys
+  for update to authenticated
+  using (user_id = (select auth.uid()) or (select private.has_permission('users:write')))
+  with check (user_id = (select auth.uid()) or (select private.has_permission('users:write')));

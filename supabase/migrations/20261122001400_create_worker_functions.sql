@@ -1,0 +1,498 @@
+-- What the worker asks of the database: claim, lease, plan, steps, outcome, observation, collection.
+--
+-- All of it is private and granted to nobody: the worker connects as the owner. Every write of an operation carries the
+-- lease token, so that a worker whose lease ended or was cancelled can change nothing any more.
+
+create function private.claim_operations(worker text, lease interval, max_operations integer)
+returns table (operation jsonb, lease_token uuid)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  -- A cancelled operation whose worker never gave it back: its lease is over, nobody acts for it.
+  delete from private.operation_queue q where q.cancel_requested and q.run_after <= now();
+
+  return query
+  with due as (
+    select q.operation_id from private.operation_queue q
+    where q.run_after <= now() and not q.cancel_requested
+    order by q.run_after limit max_operations
+    for update skip locked
+  ), leased as (
+    update private.operation_queue q
+    set run_after = clock_timestamp() + lease, lease_token = gen_random_uuid(), leased_by = worker
+    from due where q.operation_id = due.operation_id
+    returning q.operation_id, q.lease_token
+  ), begun as (
+    update public.operations o
+    set state = 'running', started_at = coalesce(o.started_at, clock_timestamp())
+    from leased l where o.id = l.operation_id and o.state = 'queued'
+    returning o.*
+  )
+  select coalesce(to_jsonb(b), to_jsonb(o)), l.lease_token
+  from leased l
+  join public.operations o on o.id = l.operation_id
+  left join begun b on b.id = l.operation_id;
+end;
+$$;
+comment on function private.claim_operations is
+  'Leases due operations, oldest first → rows of operations as JSON with their lease tokens. One whose lease ended is due again. Definer: called by the worker.';
+
+create function private.renew_lease(operation_id uuid, lease_token uuid, lease interval) returns text
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held private.operation_queue;
+begin
+  update private.operation_queue q set run_after = clock_timestamp() + lease
+  where q.operation_id = renew_lease.operation_id and q.lease_token = renew_lease.lease_token and not q.cancel_requested
+  returning * into held;
+  if held.operation_id is not null then
+    return 'held';
+  end if;
+  select * into held from private.operation_queue q
+  where q.operation_id = renew_lease.operation_id and q.lease_token = renew_lease.lease_token;
+  return case when held.cancel_requested then 'cancelled' else 'lost' end;
+end;
+$$;
+comment on function private.renew_lease is 'Prolongs a lease → held, cancelled (stop, then release_operation) or lost (stop and write nothing). Definer: called by the worker.';
+
+create function private.release_operation(operation_id uuid, lease_token uuid) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  delete from private.operation_queue q
+  where q.operation_id = release_operation.operation_id and q.lease_token = release_operation.lease_token and q.cancel_requested;
+  if found then
+    update private.operation_queue q set run_after = now()
+    from public.operations waiting, public.operations cancelled
+    where cancelled.id = release_operation.operation_id and waiting.agent_id = cancelled.agent_id
+      and waiting.state = 'queued' and q.operation_id = waiting.id and q.lease_token is null;
+    perform private.wake_worker();
+  end if;
+end;
+$$;
+comment on function private.release_operation is 'Gives back a cancelled operation, so that what waits for it can begin. Definer: called by the worker.';
+
+create function private.hold_lease(operation_id uuid, lease_token uuid) returns public.operations
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations;
+begin
+  perform from private.operation_queue q
+  where q.operation_id = hold_lease.operation_id and q.lease_token = hold_lease.lease_token and not q.cancel_requested
+  for update;
+  if not found then
+    raise exception using errcode = 'LP001', message = 'The lease of the operation is lost.';
+  end if;
+  select * into held from public.operations o where o.id = hold_lease.operation_id for update;
+  return held;
+end;
+$$;
+comment on function private.hold_lease is 'The operation, locked, while the lease holds; else raises LP001. Definer: called by the functions below.';
+
+create function private.operation_plan(operation_id uuid, lease_token uuid) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations := private.hold_lease(operation_id, lease_token);
+  target public.agents;
+  placed public.deployments;
+  site public.clusters;
+  template public.stack_templates;
+begin
+  select * into target from public.agents a where a.id = held.agent_id;
+  select * into placed from public.deployments d where d.agent_id = held.agent_id;
+  select * into site from public.clusters c where c.id = held.cluster_id;
+  select * into template from public.stack_templates t
+  where t.name = coalesce(nullif(target.portainer ->> 'template', ''), 'eliza-agent-template')
+  order by t.version desc limit 1;
+  if held.kind <> 'delete' then
+    -- What is carried out is the agent as it is now; what comes later is rolled out afterwards.
+    update public.operations o set request = o.request || jsonb_build_object('generation', target.generation)
+    where o.id = held.id and (o.request ->> 'generation')::bigint is distinct from target.generation
+    returning * into held;
+    if held.id is null then
+      select * into held from public.operations o where o.id = operation_plan.operation_id;
+    end if;
+  end if;
+  return jsonb_build_object(
+    'operation', to_jsonb(held), 'agent', to_jsonb(target),
+    'deployment', coalesce(to_jsonb(placed), held.request || jsonb_build_object('agent_id', held.agent_id)),
+    'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
+      select s.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets s on s.id = cc.secret_id
+      where cc.cluster_id = site.id)) end,
+    'template', to_jsonb(template),
+    'environment', coalesce((
+      select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
+      where e.agent_id = held.agent_id), '{}'),
+    'deadline', held.created_at + make_interval(secs => (private.setting('operations', 'deadline_seconds'))::int)
+  );
+end;
+$$;
+comment on function private.operation_plan is
+  'All the worker needs to carry out an operation → {operation, agent | null, deployment, cluster with credential | null, template | null, environment, deadline}. Holds secrets: never to be logged. Definer: called by the worker.';
+
+create function private.record_step(operation_id uuid, lease_token uuid, step text, status text, detail jsonb default null) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations := private.hold_lease(operation_id, lease_token);
+  new_steps jsonb;
+  finished integer;
+begin
+  select jsonb_agg(case
+      when s.value ->> 'name' <> record_step.step then s.value
+      else s.value || jsonb_build_object('status', record_step.status)
+        || case when record_step.status = 'in_progress' and not s.value ? 'started_at'
+             then jsonb_build_object('started_at', clock_timestamp()) else '{}' end
+        || case when record_step.status in ('completed', 'failed')
+             then jsonb_build_object('completed_at', clock_timestamp()) else '{}' end
+        || case when record_step.detail is not null then jsonb_build_object('detail', record_step.detail) else '{}' end
+    end order by s.ordinality),
+    count(*) filter (where case when s.value ->> 'name' = record_step.step then record_step.status else s.value ->> 'status' end = 'completed')
+  into new_steps, finished
+  from jsonb_array_elements(held.steps) with ordinality s;
+  update public.operations o
+  set steps = new_steps, progress = least(99, 100 * finished / greatest(jsonb_array_length(new_steps), 1))
+  where o.id = held.id and o.steps is distinct from new_steps;
+  if held.kind = 'deploy' and record_step.status = 'in_progress' then
+    perform private.move_agent(held.agent_id, 'deploying', 'deploying');
+  end if;
+end;
+$$;
+comment on function private.record_step is 'Records how far an operation is: step → pending, in_progress, completed or failed. Definer: called by the worker.';
+
+create function private.record_placement(operation_id uuid, lease_token uuid, placement jsonb) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations := private.hold_lease(operation_id, lease_token);
+begin
+  update public.deployments d set
+    stack_id = coalesce(placement ->> 'stack_id', d.stack_id),
+    stack_name = coalesce(placement ->> 'stack_name', d.stack_name),
+    namespace = coalesce(placement ->> 'namespace', d.namespace),
+    endpoint_id = coalesce((placement ->> 'endpoint_id')::int, d.endpoint_id),
+    orchestrator = coalesce(placement ->> 'orchestrator', d.orchestrator),
+    url = coalesce(placement ->> 'url', d.url),
+    console_url = coalesce(placement ->> 'console_url', d.console_url)
+  where d.agent_id = held.agent_id;
+  -- From here on there are containers whose logs and health can be read.
+  if held.kind <> 'delete' then
+    insert into private.collections (agent_id, cluster_id)
+    select d.agent_id, d.cluster_id from public.deployments d where d.agent_id = held.agent_id
+    on conflict (agent_id) do nothing;
+  end if;
+end;
+$$;
+comment on function private.record_placement is
+  'Records where a stack is: any of {stack_id, stack_name, namespace, endpoint_id, orchestrator, url, console_url}. Definer: called by the worker.';
+
+create function private.postpone_operation(operation_id uuid, lease_token uuid, delay interval) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform private.hold_lease(operation_id, lease_token);
+  update private.operation_queue q
+  set run_after = clock_timestamp() + delay, lease_token = null, leased_by = null
+  where q.operation_id = postpone_operation.operation_id;
+end;
+$$;
+comment on function private.postpone_operation is 'Gives an operation back until later without counting an attempt. Definer: called by the worker.';
+
+create function private.complete_operation(operation_id uuid, lease_token uuid, result jsonb) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations := private.hold_lease(operation_id, lease_token);
+  target public.agents;
+  placed public.deployments;
+  ended constant text := case held.kind when 'stop' then 'stopped' when 'delete' then 'deleting' else 'running' end;
+  next_operation public.operations;
+begin
+  update public.operations o set
+    state = 'succeeded', progress = 100, result = complete_operation.result, error = null, next_attempt_at = null,
+    finished_at = clock_timestamp(),
+    steps = (select jsonb_agg(case when s.value ->> 'status' = 'completed' then s.value
+        else s.value || jsonb_build_object('status', 'completed', 'started_at', coalesce(s.value -> 'started_at', to_jsonb(clock_timestamp())),
+          'completed_at', clock_timestamp()) end order by s.ordinality)
+      from jsonb_array_elements(o.steps) with ordinality s)
+  where o.id = held.id;
+  delete from private.operation_queue q where q.operation_id = held.id;
+
+  select * into target from public.agents a where a.id = held.agent_id for update;
+  if held.kind = 'delete' then
+    delete from private.collections c where c.agent_id = held.agent_id;
+    delete from public.deployments d where d.agent_id = held.agent_id;
+    delete from public.agent_logs l where l.agent_id = held.agent_id;
+    update public.agents a set deleted_at = now(),
+      purge_after = now() + make_interval(days => (private.setting('agents', 'purge_after_days'))::int)
+    where a.id = held.agent_id and a.deleted_at is null;
+    perform private.write_event(held.agent_id, held.user_id, 'DELETED', 'Containers removed', '{}', held.id);
+    return;
+  end if;
+
+  update public.deployments d set
+    state = ended, error = null,
+    revision = d.revision + case when held.kind in ('deploy', 'update') then 1 else 0 end,
+    observed_generation = case when held.kind = 'stop' then d.observed_generation else (held.request ->> 'generation')::bigint end,
+    replicas_desired = target.replicas,
+    replicas_ready = case when held.kind = 'stop' then 0 else d.replicas_ready end,
+    deployed_at = case when held.kind in ('deploy', 'update', 'start') then clock_timestamp() else d.deployed_at end
+  where d.agent_id = held.agent_id returning * into placed;
+  update public.agents a set status = case when held.kind = 'stop' then 'stopped' else 'deployed' end, last_activity_at = now()
+  where a.id = held.agent_id;
+  update private.collections c set next_at = now() where c.agent_id = held.agent_id;
+  perform private.write_event(held.agent_id, target.user_id,
+    case held.kind when 'deploy' then 'DEPLOYED' when 'update' then 'UPDATED' when 'scale' then 'SCALED'
+      when 'restart' then 'RESTARTED' when 'stop' then 'STOPPED' else 'STARTED' end,
+    initcap(held.kind) || ' finished', held.request, held.id);
+
+  -- The agent was changed while this was under way.
+  if ended = 'running' and target.generation > placed.observed_generation then
+    next_operation := private.queue_operation(target.id, target.user_id, placed.cluster_id, 'update',
+      jsonb_build_object('generation', target.generation));
+    perform private.write_event(target.id, target.user_id, 'UPDATING', 'Update queued', '{}', next_operation.id);
+    perform private.move_agent(target.id, 'updating', 'updating');
+  end if;
+end;
+$$;
+comment on function private.complete_operation is
+  'Ends an operation that worked: states of agent and deployment, event, and an update when the agent changed meanwhile. Definer: called by the worker.';
+
+create function private.fail_operation(
+  operation_id uuid, lease_token uuid, error jsonb, retryable boolean, retry_after interval default null
+) returns text
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  held public.operations := private.hold_lease(operation_id, lease_token);
+  attempt constant integer := held.attempts + 1;
+  pause interval;
+  target_user uuid := (select a.user_id from public.agents a where a.id = held.agent_id);
+begin
+  if retryable and attempt < held.max_attempts then
+    -- Full jitter above half of the doubled pause: those that failed together do not come back together.
+    pause := coalesce(retry_after, make_interval(secs => least(
+      (private.setting('operations', 'backoff_max_seconds'))::int,
+      (private.setting('operations', 'backoff_base_seconds'))::int * 2 ^ (attempt - 1)) * (0.5 + random() / 2)));
+    update public.operations o
+    set attempts = attempt, error = fail_operation.error, next_attempt_at = clock_timestamp() + pause
+    where o.id = held.id;
+    update private.operation_queue q
+    set run_after = clock_timestamp() + pause, lease_token = null, leased_by = null
+    where q.operation_id = held.id;
+    return 'retrying';
+  end if;
+
+  update public.operations o set
+    attempts = attempt, error = fail_operation.error, state = 'failed', next_attempt_at = null, finished_at = clock_timestamp(),
+    steps = (select jsonb_agg(case when s.value ->> 'status' = 'in_progress'
+        then s.value || jsonb_build_object('status', 'failed', 'completed_at', clock_timestamp()) else s.value end order by s.ordinality)
+      from jsonb_array_elements(o.steps) with ordinality s)
+  where o.id = held.id;
+  delete from private.operation_queue q where q.operation_id = held.id;
+  insert into public.dead_letters (operation_id, agent_id, user_id, kind, error, attempts)
+  values (held.id, held.agent_id, held.user_id, held.kind, fail_operation.error, attempt);
+  update public.deployments d set state = 'failed', error = fail_operation.error where d.agent_id = held.agent_id;
+  update public.agents a set status = 'failed', last_activity_at = now() where a.id = held.agent_id and a.deleted_at is null;
+  perform private.write_event(held.agent_id, target_user, 'FAILED', initcap(held.kind) || ' failed: ' || coalesce(error ->> 'message', 'unknown'),
+    jsonb_build_object('code', error ->> 'code', 'kind', held.kind, 'attempts', attempt), held.id);
+  return 'failed';
+end;
+$$;
+comment on function private.fail_operation is
+  'Ends an attempt that failed: later again with growing, jittered pauses (→ retrying), or given up: dead letter, failed agent, event (→ failed). Definer: called by the worker.';
+
+create function private.retry_dead_letter(dead_letter_id uuid) returns public.operations
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  letter public.dead_letters;
+  failed public.operations;
+  queued public.operations;
+begin
+  perform private.require_permission('system:write');
+  select * into letter from public.dead_letters l where l.id = dead_letter_id for update;
+  if letter.id is null then
+    perform private.raise_error('NOT_FOUND', 'There is no such dead letter.', null, 404);
+  end if;
+  if letter.retried_as is not null then
+    perform private.raise_error('INVALID_STATE', 'This dead letter was retried already.',
+      jsonb_build_object('operation_id', letter.retried_as), 409);
+  end if;
+  perform private.refuse_while_active(letter.agent_id);
+  select * into failed from public.operations o where o.id = letter.operation_id;
+  queued := private.queue_operation(failed.agent_id, failed.user_id, failed.cluster_id, failed.kind, failed.request);
+  perform private.move_agent(failed.agent_id, private.doing(failed.kind), private.doing(failed.kind));
+  update public.dead_letters l set retried_as = queued.id where l.id = letter.id;
+  perform private.write_audit('dead_letter.retry', 'dead_letter', letter.id::text, jsonb_build_object('operation_id', queued.id));
+  return queued;
+end;
+$$;
+comment on function private.retry_dead_letter is 'See public.retry_dead_letter. Definer: clients write no operations.';
+
+create function public.retry_dead_letter(dead_letter_id uuid) returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select to_jsonb(private.retry_dead_letter(retry_dead_letter.dead_letter_id));
+$$;
+comment on function public.retry_dead_letter is
+  'Queues the operation of a dead letter again → the new operation. Needs system:write. Errors: PERMISSION_DENIED 403, NOT_FOUND 404, INVALID_STATE, OPERATION_IN_PROGRESS 409.';
+
+-- Observation and collection -------------------------------------------------------------------------------------
+
+create function private.observe_deployment(agent_id uuid, observation jsonb) returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  placed public.deployments;
+  seen record;
+  changed boolean;
+begin
+  select * into placed from public.deployments d where d.agent_id = observe_deployment.agent_id for update;
+  if placed.id is null then
+    return false;
+  end if;
+
+  for seen in
+    select coalesce(n.value, '{}') as now_is, o.value as was
+    from jsonb_array_elements(coalesce(observation -> 'containers', placed.containers)) n
+    full join jsonb_array_elements(placed.containers) o on o.value ->> 'id' = n.value ->> 'id'
+    where o.value is null or n.value is null
+      or (o.value -> 'status', o.value -> 'health', o.value -> 'restart_count', o.value -> 'started_at')
+        is distinct from (n.value -> 'status', n.value -> 'health', n.value -> 'restart_count', n.value -> 'started_at')
+  loop
+    insert into public.container_events (agent_id, user_id, event, container_id, container_name, details)
+    select placed.agent_id, placed.user_id, e.event, coalesce(seen.now_is ->> 'id', seen.was ->> 'id'),
+      coalesce(seen.now_is ->> 'name', seen.was ->> 'name'), e.details
+    from (
+      select 'create' as event, jsonb_build_object('image', seen.now_is -> 'image') as details, 1 as position
+      where seen.was is null
+      union all
+      select 'destroy', '{}', 9 where seen.now_is = '{}'
+      union all
+      select 'oom', jsonb_build_object('exit_code', seen.now_is -> 'exit_code'), 2
+      where (seen.now_is ->> 'oom_killed')::boolean and not coalesce((seen.was ->> 'oom_killed')::boolean, false)
+      union all
+      select 'die', jsonb_build_object('exit_code', seen.now_is -> 'exit_code'), 3
+      where seen.now_is ->> 'status' in ('exited', 'dead') and seen.was ->> 'status' is distinct from seen.now_is ->> 'status'
+      union all
+      select 'restart', jsonb_build_object('restart_count', seen.now_is -> 'restart_count', 'exit_code', seen.now_is -> 'exit_code'), 4
+      where seen.was is not null and (seen.now_is ->> 'restart_count')::int > coalesce((seen.was ->> 'restart_count')::int, 0)
+      union all
+      select 'start', jsonb_build_object('started_at', seen.now_is -> 'started_at'), 5
+      where seen.now_is ->> 'status' = 'running'
+        and (seen.was is null or seen.was ->> 'status' is distinct from 'running' or seen.was -> 'started_at' is distinct from seen.now_is -> 'started_at')
+      union all
+      select 'health_status', jsonb_build_object('health', seen.now_is -> 'health', 'was', seen.was -> 'health'), 6
+      where seen.now_is ->> 'health' is not null and seen.was ->> 'health' is distinct from seen.now_is ->> 'health'
+    ) e order by e.position;
+  end loop;
+
+  changed := (placed.replicas_ready, placed.containers, placed.services, placed.url, placed.health ->> 'status', placed.health -> 'checks' )
+    is distinct from (
+      coalesce((observation ->> 'replicas_ready')::int, placed.replicas_ready), coalesce(observation -> 'containers', placed.containers),
+      coalesce(observation -> 'services', placed.services), coalesce(observation ->> 'url', placed.url),
+      coalesce(observation #>> '{health,status}', placed.health ->> 'status'), coalesce(observation #> '{health,checks}', placed.health -> 'checks'));
+  if changed or placed.last_checked_at is null or placed.last_checked_at < now() - interval '30 seconds' then
+    update public.deployments d set
+      replicas_ready = coalesce((observation ->> 'replicas_ready')::int, d.replicas_ready),
+      containers = coalesce(observation -> 'containers', d.containers),
+      services = coalesce(observation -> 'services', d.services),
+      health = coalesce(observation -> 'health', d.health),
+      url = coalesce(observation ->> 'url', d.url),
+      last_checked_at = now()
+    where d.id = placed.id;
+  end if;
+  return changed;
+end;
+$$;
+comment on function private.observe_deployment is
+  'Stores what was seen of a deployment {replicas_ready, containers, services, health, url} and writes a container event for each difference → whether there was any. Definer: called by the worker.';
+
+create function private.claim_collections(worker text, max_collections integer, lease interval) returns setof jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  return query
+  with due as (
+    select c.agent_id from private.collections c
+    join public.deployments d on d.agent_id = c.agent_id
+    where c.next_at <= now() and d.state in ('running', 'deploying', 'scaling', 'updating', 'restarting')
+    order by c.next_at limit max_collections
+    for update of c skip locked
+  ), leased as (
+    update private.collections c set next_at = clock_timestamp() + lease, leased_by = worker
+    from due where c.agent_id = due.agent_id
+    returning c.*
+  )
+  select jsonb_build_object(
+    'agent_id', l.agent_id, 'user_id', d.user_id, 'deployment', to_jsonb(d),
+    'resources', a.resources,
+    'cluster', to_jsonb(s) || jsonb_build_object('credential', (
+      select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
+      where cc.cluster_id = s.id)),
+    'environment', coalesce((
+      select v.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets v on v.id = e.secret_id
+      where e.agent_id = l.agent_id), '{}'),
+    'cursor', l.cursor,
+    'due', jsonb_build_object(
+      'state', l.state_at is null or l.state_at + make_interval(secs => (private.setting('collection', 'state_seconds'))::double precision) <= now(),
+      'logs', l.logs_at is null or l.logs_at + make_interval(secs => (private.setting('collection', 'logs_seconds'))::double precision) <= now(),
+      'metrics', l.metrics_at is null or l.metrics_at + make_interval(secs => (private.setting('collection', 'metrics_seconds'))::double precision) <= now()
+    )
+  )
+  from leased l
+  join public.deployments d on d.agent_id = l.agent_id
+  join public.agents a on a.id = l.agent_id
+  join public.clusters s on s.id = d.cluster_id;
+end;
+$$;
+comment on function private.claim_collections is
+  'Leases deployments that are due to be looked at → [{agent_id, user_id, deployment, resources, cluster with credential, environment (to redact), cursor, due {state, logs, metrics}}]. Holds secrets: never to be logged. Definer: called by the worker.';
+
+create function private.finish_collection(agent_id uuid, cursor jsonb, next_in interval, done jsonb default '{}') returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  update private.collections c set
+    cursor = coalesce(finish_collection.cursor, c.cursor), leased_by = null,
+    next_at = clock_timestamp() + next_in,
+    state_at = case when (done ->> 'state')::boolean then now() else c.state_at end,
+    logs_at = case when (done ->> 'logs')::boolean then now() else c.logs_at end,
+    metrics_at = case when (done ->> 'metrics')::boolean then now() else c.metrics_at end
+  where c.agent_id = finish_collection.agent_id;
+$$;
+comment on function private.finish_collection is
+  'Ends a look at a deployment: how far its logs are read, what was done {state, logs, metrics: true} and when to look next. Definer: called by the worker.';
+
+create function private.next_due() returns interval
+language sql stable security definer
+set search_path = ''
+as $$
+  select greatest(least(
+    (select min(q.run_after) from private.operation_queue q where not q.cancel_requested),
+    (select min(c.next_at) from private.collections c join public.deployments d on d.agent_id = c.agent_id
+      where d.state in ('running', 'deploying', 'scaling', 'updating', 'restarting'))
+  ) - clock_timestamp(), interval '0');
+$$;
+comment on function private.next_due is 'How long until something is due for the worker; null when nothing is. Definer: called by the worker.';
+
+grant execute on function private.retry_dead_letter to authenticated, service_role;
+grant execute on function public.retry_dead_letter to authenticated, service_role;
