@@ -1,0 +1,201 @@
+import { StackError } from "../errors.ts";
+import type { TomlTable, TomlValue } from "../toml.ts";
+
+/** What `[auth]` of `supabase/config.toml` decides, with the CLI's defaults filled in. */
+export interface AuthSettings {
+  siteUrl: string;
+  /** Patterns of addresses that a mail's link may lead back to, besides the site itself. */
+  redirectUrls: string[];
+  /** Life of an access token in seconds. */
+  jwtExpiry: number;
+  refreshTokenRotation: boolean;
+  /** Seconds in which a spent refresh token may be used again. */
+  refreshTokenReuseInterval: number;
+  signupEnabled: boolean;
+  anonymousSignInEnabled: boolean;
+  emailEnabled: boolean;
+  /** True when an address counts as confirmed without a mail. */
+  autoconfirm: boolean;
+  /** True when both the old and the new address must agree to a change. */
+  secureEmailChange: boolean;
+  /** True when a new password needs a code by mail once the sign-in is a day old. */
+  securePasswordChange: boolean;
+  /** Least pause in seconds between two mails of one kind to one user. */
+  mailPause: number;
+  otpLength: number;
+  /** Seconds in which a code or link from a mail is good. */
+  otpExpiry: number;
+  passwordMinLength: number;
+  /** A password needs one character of each of these sets. */
+  passwordCharacterSets: string[];
+  /** Seconds after sign-in at which a session ends whatever happens; null for never. */
+  sessionTimebox: number | null;
+  /** Seconds without a refresh after which a session ends; null for never. */
+  sessionInactivity: number | null;
+  accessTokenHook: PostgresHook | null;
+  rateLimits: RateLimits;
+}
+
+/** `pg-functions://postgres/SCHEMA/NAME` */
+export interface PostgresHook {
+  uri: string;
+  schema: string;
+  name: string;
+}
+
+/** Requests of one address in five minutes; anonymous sign-ins and mails in an hour. */
+export interface RateLimits {
+  tokenRefresh: number;
+  signInSignUps: number;
+  tokenVerifications: number;
+  anonymousUsers: number;
+  emailSent: number;
+}
+
+/**
+ * What holds where config.toml says nothing. `supabase start` counts no requests by address at
+ * all (it gives Auth no header to know the address by), and a test run signs hundreds of users up
+ * from one address, so the local default only stops a client that has run wild. A limit that
+ * stands in config.toml is kept to the letter.
+ */
+const LOCAL_RATE_LIMITS: RateLimits = {
+  tokenRefresh: 6000,
+  signInSignUps: 3000,
+  tokenVerifications: 3000,
+  anonymousUsers: 3000,
+  emailSent: 360_000,
+};
+
+const LOWER = "abcdefghijklmnopqrstuvwxyz";
+const UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const DIGITS = "0123456789";
+const SYMBOLS = "!@#$%^&*()_+-=[]{};'\\\\:\"|<>?,./`~";
+const PASSWORD_CHARACTER_SETS: Record<string, string[]> = {
+  "": [],
+  letters_digits: [LOWER + UPPER, DIGITS],
+  lower_upper_letters_digits: [LOWER, UPPER, DIGITS],
+  lower_upper_letters_digits_symbols: [LOWER, UPPER, DIGITS, SYMBOLS],
+};
+
+/**
+ * Reads `[auth]` of the CLI's configuration.
+ *
+ * @param config the whole parsed config.toml
+ * @throws {StackError} when a setting has a value that Auth cannot follow
+ */
+export function readAuthSettings(config: TomlTable): AuthSettings {
+  const auth = table(config.auth);
+  const email = table(auth.email);
+  const sessions = table(auth.sessions);
+  const requirements = text(auth.password_requirements, "");
+  const characterSets = PASSWORD_CHARACTER_SETS[requirements];
+  if (characterSets === undefined) {
+    throw invalid("password_requirements", requirements, Object.keys(PASSWORD_CHARACTER_SETS));
+  }
+  return {
+    siteUrl: text(auth.site_url, "http://127.0.0.1:3000"),
+    redirectUrls: Array.isArray(auth.additional_redirect_urls)
+      ? auth.additional_redirect_urls.filter((url) => typeof url === "string")
+      : [],
+    jwtExpiry: number(auth.jwt_expiry, 3600),
+    refreshTokenRotation: flag(auth.enable_refresh_token_rotation, true),
+    refreshTokenReuseInterval: number(auth.refresh_token_reuse_interval, 10),
+    signupEnabled: flag(auth.enable_signup, true),
+    anonymousSignInEnabled: flag(auth.enable_anonymous_sign_ins, false),
+    emailEnabled: flag(email.enable_signup, true),
+    autoconfirm: !flag(email.enable_confirmations, false),
+    secureEmailChange: flag(email.double_confirm_changes, true),
+    securePasswordChange: flag(email.secure_password_change, false),
+    mailPause: parseDuration(text(email.max_frequency, "1s")) ??
+      fail("email.max_frequency", email.max_frequency),
+    otpLength: number(email.otp_length, 6),
+    otpExpiry: number(email.otp_expiry, 3600),
+    passwordMinLength: number(auth.minimum_password_length, 6),
+    passwordCharacterSets: characterSets,
+    sessionTimebox: optionalDuration("sessions.timebox", sessions.timebox),
+    sessionInactivity: optionalDuration("sessions.inactivity_timeout", sessions.inactivity_timeout),
+    accessTokenHook: postgresHook(table(table(auth.hook).custom_access_token)),
+    rateLimits: rateLimits(table(auth.rate_limit)),
+  };
+}
+
+/**
+ * Seconds of a Go duration such as `24h`, `1m30s` or `500ms`; null when the text is none.
+ * Negative ones are none here: nothing in Auth lasts less than no time.
+ */
+export function parseDuration(duration: string): number | null {
+  const units: Record<string, number> = {
+    ns: 1e-9,
+    us: 1e-6,
+    "µs": 1e-6,
+    ms: 1e-3,
+    s: 1,
+    m: 60,
+    h: 3600,
+  };
+  if (duration === "0") return 0;
+  if (!/^\+?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+$/.test(duration)) return null;
+  let seconds = 0;
+  for (const [, amount, unit] of duration.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)/g)) {
+    seconds += Number(amount) * units[unit!]!;
+  }
+  return seconds;
+}
+
+function rateLimits(section: TomlTable): RateLimits {
+  return {
+    tokenRefresh: number(section.token_refresh, LOCAL_RATE_LIMITS.tokenRefresh),
+    signInSignUps: number(section.sign_in_sign_ups, LOCAL_RATE_LIMITS.signInSignUps),
+    tokenVerifications: number(section.token_verifications, LOCAL_RATE_LIMITS.tokenVerifications),
+    anonymousUsers: number(section.anonymous_users, LOCAL_RATE_LIMITS.anonymousUsers),
+    emailSent: number(section.email_sent, LOCAL_RATE_LIMITS.emailSent),
+  };
+}
+
+function postgresHook(section: TomlTable): PostgresHook | null {
+  if (section.enabled !== true) return null;
+  const uri = text(section.uri, "");
+  const [, schema, name] = /^pg-functions:\/\/[^/]+\/([^/]+)\/([^/]+)$/.exec(uri) ?? [];
+  if (schema === undefined || name === undefined) fail("hook.custom_access_token.uri", uri);
+  return { uri, schema, name };
+}
+
+function optionalDuration(name: string, value: TomlValue | undefined): number | null {
+  if (value === undefined) return null;
+  const seconds = typeof value === "string" ? parseDuration(value) : null;
+  if (seconds === null) fail(name, value);
+  // Zero switches the rule off, as in Auth.
+  return seconds === 0 ? null : seconds;
+}
+
+function fail(name: string, value: unknown): never {
+  throw invalid(name, value, []);
+}
+
+function invalid(name: string, value: unknown, choices: string[]): StackError {
+  const known = choices.length === 0 ? "" : ` Known values: ${choices.map(quote).join(", ")}.`;
+  return new StackError(
+    `auth.${name} in supabase/config.toml is ${quote(value)}.`,
+    `The local stack cannot follow that.${known}`,
+  );
+}
+
+function quote(value: unknown): string {
+  return JSON.stringify(value) ?? "absent";
+}
+
+function table(value: TomlValue | undefined): TomlTable {
+  return typeof value === "object" && !Array.isArray(value) ? value : {};
+}
+
+function text(value: TomlValue | undefined, fallback: string): string {
+  return typeof value === "string" ? value : fallback;
+}
+
+function number(value: TomlValue | undefined, fallback: number): number {
+  return typeof value === "number" ? value : fallback;
+}
+
+function flag(value: TomlValue | undefined, fallback: boolean): boolean {
+  return typeof value === "boolean" ? value : fallback;
+}
