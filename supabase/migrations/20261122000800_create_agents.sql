@@ -226,7 +226,7 @@ begin
       foreach item in array array['minReplicas', 'maxReplicas', 'targetCPU', 'targetMemory'] loop
         if coalesce(jsonb_typeof(agent.scaling -> item), 'null') not in ('null', 'number')
           or (agent.scaling ->> item)::numeric not between 1
-            and case when item like 'target%' then 100 else (private.setting('agents', 'max_replicas'))::int end
+            and (case when item like 'target%' then 100 else (private.setting('agents', 'max_replicas'))::int end)
           or (agent.scaling ->> item)::numeric % 1 <> 0
         then
           faults := faults || jsonb_build_object('scaling.' || item, format('%s must be a whole number from 1 to %s', item,
