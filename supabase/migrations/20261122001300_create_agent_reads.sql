@@ -210,9 +210,10 @@ begin
     select date_bin(bin, s.timestamp, '2024-01-01 00:00:00+00') as starts, avg(s.cpu_percent) as cpu_percent,
       avg(s.cpu_usage) as cpu_usage, avg(s.memory_usage) as memory_usage
     from samples s group by 1
+  ), newest as (
+    select * from samples s order by s.timestamp desc limit 1
   ), ends as (
     select
-      (array_agg(s order by s.timestamp desc))[1] as newest, (array_agg(s order by s.timestamp))[1] as oldest,
       avg(s.cpu_percent) as cpu_average, max(s.cpu_percent) as cpu_max, min(s.cpu_percent) as cpu_min,
       avg(s.memory_usage) as memory_average, max(s.memory_usage) as memory_max, min(s.memory_usage) as memory_min,
       count(*) as number
@@ -230,21 +231,21 @@ begin
   )
   select jsonb_build_object(
     'cpu', jsonb_build_object(
-      'current', (e.newest).cpu_percent, 'average', e.cpu_average, 'max', e.cpu_max, 'min', e.cpu_min,
+      'current', n.cpu_percent, 'average', e.cpu_average, 'max', e.cpu_max, 'min', e.cpu_min,
       'data_points', (select coalesce(jsonb_agg(jsonb_build_object('timestamp', b.starts, 'value', b.cpu_percent) order by b.starts), '[]') from bins b)
     ),
     'memory', jsonb_build_object(
-      'current', (e.newest).memory_usage, 'average', e.memory_average, 'max', e.memory_max, 'min', e.memory_min,
-      'limit', (e.newest).memory_limit,
+      'current', n.memory_usage, 'average', e.memory_average, 'max', e.memory_max, 'min', e.memory_min,
+      'limit', n.memory_limit,
       'data_points', (select coalesce(jsonb_agg(jsonb_build_object('timestamp', b.starts, 'value', b.memory_usage) order by b.starts), '[]') from bins b)
     ),
     'network', jsonb_build_object(
-      'rx_bytes', (e.newest).network_rx, 'tx_bytes', (e.newest).network_tx, 'rx_rate', r.rx_rate, 'tx_rate', r.tx_rate
+      'rx_bytes', n.network_rx, 'tx_bytes', n.network_tx, 'rx_rate', r.rx_rate, 'tx_rate', r.tx_rate
     ),
     'samples', e.number,
     'latest', (select l.metrics from public.agent_metrics_latest l where l.agent_id = agent_metric_series.agent_id)
   ) into series
-  from ends e, rates r;
+  from ends e cross join rates r left join newest n on true;
   return series;
 end;
 $$;
