@@ -1,0 +1,41 @@
+-- Broadcasts: changes of agents, operations and containers on private topics, which scale further than
+-- postgres_changes: `user:<id>` for all of a user's agents, `agent:<id>` for one.
+
+create function private.broadcast_change() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  subject constant jsonb := case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
+  agent_id constant text := coalesce(subject ->> 'agent_id', subject ->> 'id');
+begin
+  perform realtime.broadcast_changes('agent:' || agent_id, tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  if subject ->> 'user_id' is not null then
+    perform realtime.broadcast_changes('user:' || (subject ->> 'user_id'), tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  end if;
+  return null;
+end;
+$$;
+comment on function private.broadcast_change is 'Trigger: sends the change to the topics of the agent and of its owner. Definer: clients do not write realtime.messages.';
+
+create trigger agents_broadcast_insert after insert or delete on public.agents
+  for each row execute function private.broadcast_change();
+create trigger agents_broadcast_update after update on public.agents
+  for each row when (old.status is distinct from new.status or old.generation is distinct from new.generation
+    or old.deleted_at is distinct from new.deleted_at)
+  execute function private.broadcast_change();
+create trigger operations_broadcast after insert or update on public.operations
+  for each row execute function private.broadcast_change();
+create trigger deployments_broadcast after update on public.deployments
+  for each row when (old.state is distinct from new.state or old.replicas_ready is distinct from new.replicas_ready)
+  execute function private.broadcast_change();
+
+create policy "Owners can receive their topics" on realtime.messages
+  for select to authenticated
+  using (
+    extension in ('broadcast', 'presence') and (
+      (select realtime.topic()) = 'user:' || (select auth.uid())::text
+      or ((select realtime.topic()) like 'agent:%'
+        and exists (select from public.agents a where 'agent:' || a.id::text = (select realtime.topic())))
+    )
+  );
