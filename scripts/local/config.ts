@@ -17,16 +17,8 @@ export interface StackConfig {
     inbox: string;
     portainer: string;
   };
-  auth: {
-    siteUrl: string;
-    additionalRedirectUrls: string[];
-    /** Life of an access token in seconds. */
-    jwtExpiry: number;
-    /** Whether a new address must be confirmed by mail before the first sign-in. */
-    confirmEmail: boolean;
-    /** `private.custom_access_token_hook`, or null when the hook is off. */
-    accessTokenHook: { schema: string; name: string } | null;
-  };
+  /** Where links in mails lead when the request names no other place. */
+  siteUrl: string;
   functions: FunctionConfig[];
 }
 
@@ -75,7 +67,7 @@ export function loadConfig(
   const ports: StackPorts = {
     api: port(env, "api", at(toml, "api", "port"), 54321),
     db: port(env, "db", at(toml, "db", "port"), 54322),
-    inbox: port(env, "inbox", at(toml, "inbucket", "port"), 54324),
+    inbox: port(env, "inbox", at(toml, "local_smtp", "port"), 54324),
     portainer: port(env, "portainer", undefined, 54325),
   };
   refuseEqualPorts(ports);
@@ -90,13 +82,7 @@ export function loadConfig(
       inbox: `http://${HOST}:${ports.inbox}`,
       portainer: `http://${HOST}:${ports.portainer}`,
     },
-    auth: {
-      siteUrl: string(at(toml, "auth", "site_url")) ?? "http://127.0.0.1:3000",
-      additionalRedirectUrls: strings(at(toml, "auth", "additional_redirect_urls")),
-      jwtExpiry: number(at(toml, "auth", "jwt_expiry")) ?? 3600,
-      confirmEmail: at(toml, "auth", "email", "enable_confirmations") === true,
-      accessTokenHook: accessTokenHook(at(toml, "auth", "hook", "custom_access_token")),
-    },
+    siteUrl: string(at(toml, "auth", "site_url")) ?? "http://127.0.0.1:3000",
     functions: functionConfigs(at(toml, "functions"), supabaseDir, root),
   };
 }
@@ -166,18 +152,6 @@ function functionConfigs(
   });
 }
 
-function accessTokenHook(section: TomlValue | undefined): { schema: string; name: string } | null {
-  const hook = table(section);
-  if (hook.enabled !== true) return null;
-  const uri = string(hook.uri) ?? "";
-  const found = /^pg-functions:\/\/[^/]+\/([^/]+)\/([^/]+)$/.exec(uri);
-  if (found !== null) return { schema: found[1]!, name: found[2]! };
-  throw new StackError(
-    `auth.hook.custom_access_token.uri is ${JSON.stringify(uri)}.`,
-    "The local stack calls hooks of the form pg-functions://postgres/SCHEMA/FUNCTION.",
-  );
-}
-
 function at(value: TomlTable, ...path: string[]): TomlValue | undefined {
   let current: TomlValue | undefined = value;
   for (const key of path) current = table(current)[key];
@@ -190,12 +164,4 @@ function table(value: TomlValue | undefined): TomlTable {
 
 function string(value: TomlValue | undefined): string | null {
   return typeof value === "string" ? value : null;
-}
-
-function number(value: TomlValue | undefined): number | null {
-  return typeof value === "number" ? value : null;
-}
-
-function strings(value: TomlValue | undefined): string[] {
-  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
 }

@@ -2,12 +2,13 @@
 --
 -- `public` is what PostgREST exposes. `private` is not exposed: it holds the definer-rights helpers and the tables that
 -- no client may read (digests, Vault references, queues, counters).
--- Mind: functions are executable by nobody until a migration grants them.
+-- Mind: functions are executable by nobody until a migration grants them. Tables in `private` have no row security: no
+-- client role is granted any of them.
 
 create extension if not exists pgcrypto with schema extensions;
 create extension if not exists pg_trgm with schema extensions;
 create extension if not exists supabase_vault;
-create extension if not exists pg_net;
+create extension if not exists pg_net with schema extensions;
 create extension if not exists pg_cron;
 
 create schema private;

@@ -271,7 +271,6 @@ create policy "Users change their profile, administrators all" on public.profile
   using (id = (select auth.uid()) or (select private.has_permission('users:write')))
   with check (id = (select auth.uid()) or (select private.has_permission('users:write')));
 
-alter table private.role_permissions enable row level security;
 
 create policy "Administrators read settings" on public.settings
   for select to authenticated using ((select private.has_permission('system:read')));

@@ -209,7 +209,6 @@ grant select, insert, update, delete on public.api_keys to service_role;
 grant select on public.api_keys to authenticated;
 grant update (label, rate_limit) on public.api_keys to authenticated;
 
-alter table private.api_key_digests enable row level security;
 alter table public.api_keys enable row level security;
 create policy "Users read their API keys, administrators all" on public.api_keys
   for select to authenticated

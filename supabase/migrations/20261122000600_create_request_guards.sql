@@ -153,5 +153,3 @@ as $$
 $$;
 comment on function private.abandon_idempotent is 'Frees a claimed key whose request did nothing. Definer: called by the api function.';
 
-alter table private.rate_limits enable row level security;
-alter table private.idempotency_keys enable row level security;

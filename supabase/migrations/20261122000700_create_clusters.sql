@@ -223,7 +223,6 @@ grant insert (name, kind, url, endpoint_id, namespace, console_url, agent_url_te
   on public.clusters to authenticated;
 grant select on public.circuit_breakers to authenticated;
 
-alter table private.cluster_credentials enable row level security;
 alter table public.clusters enable row level security;
 alter table public.circuit_breakers enable row level security;
 create policy "Operators read clusters" on public.clusters

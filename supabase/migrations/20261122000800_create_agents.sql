@@ -419,7 +419,6 @@ grant insert (id, user_id, name, description, role, avatar, framework, model, sy
 grant update (name, description, role, avatar, framework, model, system_prompt, settings, status, character, plugins,
   platforms, resources, replicas, scaling, portainer, supabase_config, enabled_tools, updated_at) on public.agents to authenticated;
 
-alter table private.agent_environments enable row level security;
 alter table public.models enable row level security;
 alter table public.stack_templates enable row level security;
 alter table public.agents enable row level security;

@@ -69,7 +69,6 @@ create index collections_cluster_id_idx on private.collections (cluster_id);
 grant select, insert, update, delete on public.deployments to service_role;
 grant select on public.deployments to authenticated;
 
-alter table private.collections enable row level security;
 alter table public.deployments enable row level security;
 create policy "Owners can read their deployments" on public.deployments
   for select to authenticated

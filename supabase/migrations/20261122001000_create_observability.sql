@@ -141,7 +141,6 @@ begin
       if to_regclass('private.' || partition_name) is null then
         execute format('create table private.%I partition of public.%I for values from (%L) to (%L)',
           partition_name, entry.table_name, lower_bound, lower_bound + entry.span);
-        execute format('alter table private.%I enable row level security', partition_name);
         made := made + 1;
       end if;
       lower_bound := lower_bound + entry.span;
@@ -200,7 +199,6 @@ grant select, insert, update, delete on
 grant select on
   public.agent_events, public.container_events, public.agent_logs, public.agent_metrics, public.agent_metrics_latest to authenticated;
 
-alter table private.partitioned_tables enable row level security;
 alter table public.agent_events enable row level security;
 alter table public.container_events enable row level security;
 alter table public.agent_logs enable row level security;

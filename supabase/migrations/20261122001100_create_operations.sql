@@ -212,7 +212,6 @@ comment on function private.queue_operation is 'Queues an operation → its row.
 grant select, insert, update, delete on public.operations, public.dead_letters to service_role;
 grant select on public.operations, public.dead_letters to authenticated;
 
-alter table private.operation_queue enable row level security;
 alter table public.operations enable row level security;
 alter table public.dead_letters enable row level security;
 create policy "Owners can read their operations" on public.operations
