@@ -16,7 +16,6 @@ export interface FunctionsOptions {
   watch?: boolean;
   /** What `supabase secrets set` would hold; comes on top of the platform's own variables. */
   secrets?: Record<string, string>;
-  onChange?: () => void;
 }
 
 export interface FunctionsHost extends HttpService {
@@ -77,7 +76,7 @@ export function createFunctions(options: FunctionsOptions): Promise<FunctionsHos
 }
 
 function startFunction(settings: FunctionConfig, options: FunctionsOptions): SupervisedChild {
-  const { config, log, onChange } = options;
+  const { config, log } = options;
   const preload = join(dirname(fileURLToPath(import.meta.url)), "edge-runtime.ts");
   return superviseChild({
     name: settings.name,
@@ -101,7 +100,6 @@ function startFunction(settings: FunctionConfig, options: FunctionsOptions): Sup
     cwd: config.root,
     env: functionEnvironment(options),
     log: log.child(settings.name),
-    ...(onChange && { onChange }),
   });
 }
 

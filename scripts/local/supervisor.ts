@@ -14,8 +14,6 @@ export interface ChildOptions {
   startTimeoutMs?: number;
   /** How long an orderly end may take before the child is killed. */
   stopTimeoutMs?: number;
-  /** Called at each change of `state` and `pid`. */
-  onChange?: () => void;
 }
 
 /**
@@ -125,7 +123,7 @@ class Supervision implements SupervisedChild {
 
   async stop(): Promise<void> {
     clearTimeout(this.timer);
-    this.enter("stopped");
+    this.state = "stopped";
     this.drain(this.current);
     await Promise.all(this.draining);
   }
@@ -137,10 +135,10 @@ class Supervision implements SupervisedChild {
 
   private launch(): ChildRun {
     const run = new ChildRun(this.options);
-    this.enter("starting");
+    this.state = "starting";
     void run.listening.then((address) => {
       if (run !== this.current || this.state !== "starting" || address === null) return;
-      this.enter("ready");
+      this.state = "ready";
     });
     void run.ended.then((status) => {
       if (run === this.current && this.state !== "stopped") this.recover(run, status);
@@ -156,7 +154,7 @@ class Supervision implements SupervisedChild {
     this.resumeAt = Date.now() + pause;
     const what = this.failedDuringStart ? "did not start" : "ended";
     this.options.log.error(`${what} (${status}); starting it again`, { pause_ms: pause });
-    this.enter("waiting");
+    this.state = "waiting";
     if (pause === 0) this.relaunch();
     else this.timer = setTimeout(() => this.relaunch(), pause);
   }
@@ -166,15 +164,9 @@ class Supervision implements SupervisedChild {
       this.current = this.launch();
     } catch (error) {
       this.options.log.error(describeError(error), { retry_in_ms: LONGEST_PAUSE_MS });
-      this.enter("waiting");
+      this.state = "waiting";
       this.timer = setTimeout(() => this.relaunch(), LONGEST_PAUSE_MS);
     }
-  }
-
-  private enter(state: ChildState): void {
-    this.state = state;
-    // The constructor's own launch comes before anybody can ask for the state.
-    queueMicrotask(() => this.options.onChange?.());
   }
 }
 
