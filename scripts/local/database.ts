@@ -8,7 +8,13 @@ import { databaseUrl } from "./config.ts";
 import { StackError } from "./errors.ts";
 import { createLog } from "./log.ts";
 import { migrateDatabase } from "./migrate.ts";
-import { type Postgres, type PostgresOptions, startPostgres, superuser } from "./postgres.ts";
+import {
+  type Postgres,
+  type PostgresOptions,
+  removeDatabase,
+  startPostgres,
+  superuser,
+} from "./postgres.ts";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
@@ -48,21 +54,27 @@ export async function runDatabaseCommand(args: string[]): Promise<void> {
       port: { type: "string", default: "55432" },
       // For throw-away databases: a crash of the machine may cost them everything.
       fast: { type: "boolean", default: false },
+      // Deletes the files in the end.
+      discard: { type: "boolean", default: false },
       // Supabase's part only.
       bare: { type: "boolean", default: false },
     },
   });
   if (!values.state) {
-    console.error("usage: postgres.ts --state DIRECTORY [--port 55432] [--fast] [--bare]");
+    console.error(
+      "usage: postgres.ts --state DIRECTORY [--port 55432] [--fast] [--bare] [--discard]",
+    );
     Deno.exit(2);
   }
   const ended = endOfInputOrSignal();
   const port = Number(values.port);
+  const stateDir = path.resolve(values.state);
+  const log = createLog("info", (line) => console.error(line));
   try {
     const server = await startDatabase({
-      config: { stateDir: path.resolve(values.state), host: "127.0.0.1", ports: { db: port } },
+      config: { stateDir, host: "127.0.0.1", ports: { db: port } },
       keys: { databasePassword: "postgres" },
-      log: createLog("info", (line) => console.error(line)),
+      log,
       migrations: !values.bare,
       ...(values.fast
         ? { settings: { fsync: "off", synchronous_commit: "off", full_page_writes: "off" } }
@@ -74,6 +86,7 @@ export async function runDatabaseCommand(args: string[]): Promise<void> {
     console.log("ready");
     await ended;
     await server.stop();
+    if (values.discard) await removeDatabase(stateDir, log);
     Deno.exit(0);
   } catch (error) {
     if (!(error instanceof StackError)) throw error;

@@ -62,7 +62,7 @@ export async function startDatabaseServer(): Promise<DatabaseServer> {
     [
       path.join(root, "node_modules", "deno", "bin.cjs"),
       ...["run", "-A", "--quiet", path.join(root, "scripts", "local", "postgres.ts")],
-      ...["--state", state, "--port", String(port), "--fast"],
+      ...["--state", state, "--port", String(port), "--fast", "--discard"],
     ],
     { cwd: root, stdio: ["pipe", "pipe", "pipe"] },
   );

@@ -1,0 +1,1003 @@
+// Generated from supabase/migrations by `npm run types`. Do not edit.
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  "public": {
+    Tables: {
+      "agent_events": {
+        Row: {
+          "actor_id": string | null;
+          "agent_id": string;
+          "data": NonNullable<Json>;
+          "event_type": string;
+          "id": string;
+          "message": string;
+          "operation_id": string | null;
+          "timestamp": string;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "actor_id"?: string | null;
+          "agent_id": string;
+          "data"?: NonNullable<Json>;
+          "event_type": string;
+          "id"?: string;
+          "message": string;
+          "operation_id"?: string | null;
+          "timestamp"?: string;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "actor_id"?: string | null;
+          "agent_id"?: string;
+          "data"?: NonNullable<Json>;
+          "event_type"?: string;
+          "id"?: string;
+          "message"?: string;
+          "operation_id"?: string | null;
+          "timestamp"?: string;
+          "user_id"?: string | null;
+        };
+        Relationships: [];
+      };
+      "agent_logs": {
+        Row: {
+          "agent_id": string;
+          "container_id": string | null;
+          "container_name": string | null;
+          "id": number;
+          "level": string;
+          "message": string;
+          "metadata": NonNullable<Json>;
+          "source": string | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "container_id"?: string | null;
+          "container_name"?: string | null;
+          "id"?: never;
+          "level": string;
+          "message": string;
+          "metadata"?: NonNullable<Json>;
+          "source"?: string | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "container_id"?: string | null;
+          "container_name"?: string | null;
+          "id"?: never;
+          "level"?: string;
+          "message"?: string;
+          "metadata"?: NonNullable<Json>;
+          "source"?: string | null;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "agent_metrics": {
+        Row: {
+          "agent_id": string;
+          "containers": NonNullable<Json>;
+          "cpu_limit": number | null;
+          "cpu_usage": number | null;
+          "error_rate": number | null;
+          "memory_limit": number | null;
+          "memory_usage": number | null;
+          "network_rx": number | null;
+          "network_tx": number | null;
+          "replicas": number;
+          "requests_failed": number | null;
+          "requests_per_minute": number | null;
+          "requests_total": number | null;
+          "response_time_ms": number | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "containers"?: NonNullable<Json>;
+          "cpu_limit"?: number | null;
+          "cpu_usage"?: number | null;
+          "error_rate"?: number | null;
+          "memory_limit"?: number | null;
+          "memory_usage"?: number | null;
+          "network_rx"?: number | null;
+          "network_tx"?: number | null;
+          "replicas": number;
+          "requests_failed"?: number | null;
+          "requests_per_minute"?: number | null;
+          "requests_total"?: number | null;
+          "response_time_ms"?: number | null;
+          "timestamp"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "containers"?: NonNullable<Json>;
+          "cpu_limit"?: number | null;
+          "cpu_usage"?: number | null;
+          "error_rate"?: number | null;
+          "memory_limit"?: number | null;
+          "memory_usage"?: number | null;
+          "network_rx"?: number | null;
+          "network_tx"?: number | null;
+          "replicas"?: number;
+          "requests_failed"?: number | null;
+          "requests_per_minute"?: number | null;
+          "requests_total"?: number | null;
+          "response_time_ms"?: number | null;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "agent_metrics_latest": {
+        Row: {
+          "agent_id": string;
+          "metrics": NonNullable<Json>;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "metrics": NonNullable<Json>;
+          "timestamp": string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "metrics"?: NonNullable<Json>;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "agent_metrics_latest_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: true;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "agents": {
+        Row: {
+          "avatar": string | null;
+          "character": NonNullable<Json>;
+          "cluster_id": string | null;
+          "created_at": string;
+          "deleted_at": string | null;
+          "description": string | null;
+          "enabled_tools": (string)[];
+          "environment_keys": (string)[];
+          "framework": string;
+          "generation": number;
+          "id": string;
+          "last_activity_at": string | null;
+          "model": string | null;
+          "name": string;
+          "platforms": (string)[];
+          "plugins": (string)[];
+          "portainer": NonNullable<Json>;
+          "purge_after": string | null;
+          "replicas": number;
+          "resources": NonNullable<Json>;
+          "role": string | null;
+          "scaling": Json | null;
+          "settings": NonNullable<Json>;
+          "status": string;
+          "supabase_config": NonNullable<Json>;
+          "system_prompt": string | null;
+          "updated_at": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "avatar"?: string | null;
+          "character"?: NonNullable<Json>;
+          "cluster_id"?: string | null;
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "description"?: string | null;
+          "enabled_tools"?: (string)[];
+          "environment_keys"?: (string)[];
+          "framework"?: string;
+          "generation"?: number;
+          "id"?: string;
+          "last_activity_at"?: string | null;
+          "model"?: string | null;
+          "name": string;
+          "platforms"?: (string)[];
+          "plugins"?: (string)[];
+          "portainer"?: NonNullable<Json>;
+          "purge_after"?: string | null;
+          "replicas"?: number;
+          "resources"?: NonNullable<Json>;
+          "role"?: string | null;
+          "scaling"?: Json | null;
+          "settings"?: NonNullable<Json>;
+          "status"?: string;
+          "supabase_config"?: NonNullable<Json>;
+          "system_prompt"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string;
+        };
+        Update: {
+          "avatar"?: string | null;
+          "character"?: NonNullable<Json>;
+          "cluster_id"?: string | null;
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "description"?: string | null;
+          "enabled_tools"?: (string)[];
+          "environment_keys"?: (string)[];
+          "framework"?: string;
+          "generation"?: number;
+          "id"?: string;
+          "last_activity_at"?: string | null;
+          "model"?: string | null;
+          "name"?: string;
+          "platforms"?: (string)[];
+          "plugins"?: (string)[];
+          "portainer"?: NonNullable<Json>;
+          "purge_after"?: string | null;
+          "replicas"?: number;
+          "resources"?: NonNullable<Json>;
+          "role"?: string | null;
+          "scaling"?: Json | null;
+          "settings"?: NonNullable<Json>;
+          "status"?: string;
+          "supabase_config"?: NonNullable<Json>;
+          "system_prompt"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "agents_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: false;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "api_keys": {
+        Row: {
+          "created_at": string;
+          "expires_at": string;
+          "id": string;
+          "label": string;
+          "last_used_at": string | null;
+          "permissions": (string)[];
+          "prefix": string;
+          "rate_limit": Json | null;
+          "revoked_at": string | null;
+          "role": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "expires_at": string;
+          "id"?: string;
+          "label": string;
+          "last_used_at"?: string | null;
+          "permissions": (string)[];
+          "prefix": string;
+          "rate_limit"?: Json | null;
+          "revoked_at"?: string | null;
+          "role": string;
+          "user_id": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "expires_at"?: string;
+          "id"?: string;
+          "label"?: string;
+          "last_used_at"?: string | null;
+          "permissions"?: (string)[];
+          "prefix"?: string;
+          "rate_limit"?: Json | null;
+          "revoked_at"?: string | null;
+          "role"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "audit_log": {
+        Row: {
+          "action": string;
+          "actor_id": string | null;
+          "actor_kind": string;
+          "created_at": string;
+          "details": NonNullable<Json>;
+          "id": number;
+          "request_id": string | null;
+          "target_id": string | null;
+          "target_type": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "action": string;
+          "actor_id"?: string | null;
+          "actor_kind": string;
+          "created_at"?: string;
+          "details"?: NonNullable<Json>;
+          "id"?: never;
+          "request_id"?: string | null;
+          "target_id"?: string | null;
+          "target_type": string;
+        };
+        Update: {
+          "action"?: string;
+          "actor_id"?: string | null;
+          "actor_kind"?: string;
+          "created_at"?: string;
+          "details"?: NonNullable<Json>;
+          "id"?: never;
+          "request_id"?: string | null;
+          "target_id"?: string | null;
+          "target_type"?: string;
+        };
+        Relationships: [];
+      };
+      "circuit_breakers": {
+        Row: {
+          "failure_count": number;
+          "forced": boolean;
+          "last_error": string | null;
+          "last_failure_at": string | null;
+          "name": string;
+          "opened_at": string | null;
+          "retry_at": string | null;
+          "state": string;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "failure_count"?: number;
+          "forced"?: boolean;
+          "last_error"?: string | null;
+          "last_failure_at"?: string | null;
+          "name": string;
+          "opened_at"?: string | null;
+          "retry_at"?: string | null;
+          "state"?: string;
+          "updated_at"?: string;
+        };
+        Update: {
+          "failure_count"?: number;
+          "forced"?: boolean;
+          "last_error"?: string | null;
+          "last_failure_at"?: string | null;
+          "name"?: string;
+          "opened_at"?: string | null;
+          "retry_at"?: string | null;
+          "state"?: string;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
+      "clusters": {
+        Row: {
+          "agent_url_template": string | null;
+          "console_url": string | null;
+          "created_at": string;
+          "enabled": boolean;
+          "endpoint_id": number | null;
+          "id": string;
+          "is_default": boolean;
+          "kind": string;
+          "name": string;
+          "namespace": string | null;
+          "options": NonNullable<Json>;
+          "updated_at": string;
+          "url": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_url_template"?: string | null;
+          "console_url"?: string | null;
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "endpoint_id"?: number | null;
+          "id"?: string;
+          "is_default"?: boolean;
+          "kind": string;
+          "name": string;
+          "namespace"?: string | null;
+          "options"?: NonNullable<Json>;
+          "updated_at"?: string;
+          "url": string;
+        };
+        Update: {
+          "agent_url_template"?: string | null;
+          "console_url"?: string | null;
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "endpoint_id"?: number | null;
+          "id"?: string;
+          "is_default"?: boolean;
+          "kind"?: string;
+          "name"?: string;
+          "namespace"?: string | null;
+          "options"?: NonNullable<Json>;
+          "updated_at"?: string;
+          "url"?: string;
+        };
+        Relationships: [];
+      };
+      "container_events": {
+        Row: {
+          "agent_id": string;
+          "container_id": string;
+          "container_name": string;
+          "details": NonNullable<Json>;
+          "event": string;
+          "id": string;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "container_id": string;
+          "container_name": string;
+          "details"?: NonNullable<Json>;
+          "event": string;
+          "id"?: string;
+          "timestamp"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "container_id"?: string;
+          "container_name"?: string;
+          "details"?: NonNullable<Json>;
+          "event"?: string;
+          "id"?: string;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+      "dead_letters": {
+        Row: {
+          "agent_id": string;
+          "attempts": number;
+          "created_at": string;
+          "error": NonNullable<Json>;
+          "id": string;
+          "kind": string;
+          "operation_id": string;
+          "retried_as": string | null;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "attempts": number;
+          "created_at"?: string;
+          "error": NonNullable<Json>;
+          "id"?: string;
+          "kind": string;
+          "operation_id": string;
+          "retried_as"?: string | null;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "agent_id"?: string;
+          "attempts"?: number;
+          "created_at"?: string;
+          "error"?: NonNullable<Json>;
+          "id"?: string;
+          "kind"?: string;
+          "operation_id"?: string;
+          "retried_as"?: string | null;
+          "user_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "dead_letters_operation_id_fkey";
+            columns: ["operation_id"];
+            isOneToOne: true;
+            referencedRelation: "operations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "dead_letters_retried_as_fkey";
+            columns: ["retried_as"];
+            isOneToOne: false;
+            referencedRelation: "operations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "deployments": {
+        Row: {
+          "agent_id": string;
+          "cluster_id": string | null;
+          "console_url": string | null;
+          "containers": NonNullable<Json>;
+          "created_at": string;
+          "deployed_at": string | null;
+          "endpoint_id": number | null;
+          "error": Json | null;
+          "health": NonNullable<Json>;
+          "id": string;
+          "last_checked_at": string | null;
+          "namespace": string | null;
+          "observed_generation": number;
+          "orchestrator": string | null;
+          "replicas_desired": number;
+          "replicas_ready": number;
+          "revision": number;
+          "services": NonNullable<Json>;
+          "stack_id": string | null;
+          "stack_name": string;
+          "state": string;
+          "updated_at": string;
+          "url": string | null;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "cluster_id"?: string | null;
+          "console_url"?: string | null;
+          "containers"?: NonNullable<Json>;
+          "created_at"?: string;
+          "deployed_at"?: string | null;
+          "endpoint_id"?: number | null;
+          "error"?: Json | null;
+          "health"?: NonNullable<Json>;
+          "id"?: string;
+          "last_checked_at"?: string | null;
+          "namespace"?: string | null;
+          "observed_generation"?: number;
+          "orchestrator"?: string | null;
+          "replicas_desired"?: number;
+          "replicas_ready"?: number;
+          "revision"?: number;
+          "services"?: NonNullable<Json>;
+          "stack_id"?: string | null;
+          "stack_name": string;
+          "state"?: string;
+          "updated_at"?: string;
+          "url"?: string | null;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "cluster_id"?: string | null;
+          "console_url"?: string | null;
+          "containers"?: NonNullable<Json>;
+          "created_at"?: string;
+          "deployed_at"?: string | null;
+          "endpoint_id"?: number | null;
+          "error"?: Json | null;
+          "health"?: NonNullable<Json>;
+          "id"?: string;
+          "last_checked_at"?: string | null;
+          "namespace"?: string | null;
+          "observed_generation"?: number;
+          "orchestrator"?: string | null;
+          "replicas_desired"?: number;
+          "replicas_ready"?: number;
+          "revision"?: number;
+          "services"?: NonNullable<Json>;
+          "stack_id"?: string | null;
+          "stack_name"?: string;
+          "state"?: string;
+          "updated_at"?: string;
+          "url"?: string | null;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "deployments_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: true;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "deployments_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: false;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "models": {
+        Row: {
+          "created_at": string;
+          "framework": string;
+          "id": string;
+          "is_default": boolean;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "framework": string;
+          "id": string;
+          "is_default"?: boolean;
+        };
+        Update: {
+          "created_at"?: string;
+          "framework"?: string;
+          "id"?: string;
+          "is_default"?: boolean;
+        };
+        Relationships: [];
+      };
+      "operations": {
+        Row: {
+          "agent_id": string;
+          "api_key_id": string | null;
+          "attempts": number;
+          "cluster_id": string | null;
+          "created_at": string;
+          "error": Json | null;
+          "estimated_completion": string | null;
+          "finished_at": string | null;
+          "id": string;
+          "kind": string;
+          "max_attempts": number;
+          "next_attempt_at": string | null;
+          "progress": number;
+          "request": NonNullable<Json>;
+          "request_id": string | null;
+          "requested_by": string | null;
+          "result": Json | null;
+          "started_at": string | null;
+          "state": string;
+          "steps": NonNullable<Json>;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "api_key_id"?: string | null;
+          "attempts"?: number;
+          "cluster_id"?: string | null;
+          "created_at"?: string;
+          "error"?: Json | null;
+          "estimated_completion"?: string | null;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "kind": string;
+          "max_attempts"?: number;
+          "next_attempt_at"?: string | null;
+          "progress"?: number;
+          "request"?: NonNullable<Json>;
+          "request_id"?: string | null;
+          "requested_by"?: string | null;
+          "result"?: Json | null;
+          "started_at"?: string | null;
+          "state"?: string;
+          "steps"?: NonNullable<Json>;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "agent_id"?: string;
+          "api_key_id"?: string | null;
+          "attempts"?: number;
+          "cluster_id"?: string | null;
+          "created_at"?: string;
+          "error"?: Json | null;
+          "estimated_completion"?: string | null;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "kind"?: string;
+          "max_attempts"?: number;
+          "next_attempt_at"?: string | null;
+          "progress"?: number;
+          "request"?: NonNullable<Json>;
+          "request_id"?: string | null;
+          "requested_by"?: string | null;
+          "result"?: Json | null;
+          "started_at"?: string | null;
+          "state"?: string;
+          "steps"?: NonNullable<Json>;
+          "user_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "operations_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: false;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "profiles": {
+        Row: {
+          "created_at": string;
+          "id": string;
+          "notification_preferences": NonNullable<Json>;
+          "rate_limit": Json | null;
+          "role": string;
+          "updated_at": string;
+          "username": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "id": string;
+          "notification_preferences"?: NonNullable<Json>;
+          "rate_limit"?: Json | null;
+          "role"?: string;
+          "updated_at"?: string;
+          "username": string;
+        };
+        Update: {
+          "created_at"?: string;
+          "id"?: string;
+          "notification_preferences"?: NonNullable<Json>;
+          "rate_limit"?: Json | null;
+          "role"?: string;
+          "updated_at"?: string;
+          "username"?: string;
+        };
+        Relationships: [];
+      };
+      "settings": {
+        Row: {
+          "category": string;
+          "description": string;
+          "key": string;
+          "updated_at": string;
+          "updated_by": string | null;
+          "value": NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          "category": string;
+          "description"?: string;
+          "key": string;
+          "updated_at"?: string;
+          "updated_by"?: string | null;
+          "value": NonNullable<Json>;
+        };
+        Update: {
+          "category"?: string;
+          "description"?: string;
+          "key"?: string;
+          "updated_at"?: string;
+          "updated_by"?: string | null;
+          "value"?: NonNullable<Json>;
+        };
+        Relationships: [];
+      };
+      "stack_templates": {
+        Row: {
+          "command": (string)[] | null;
+          "created_at": string;
+          "health_path": string | null;
+          "id": string;
+          "image": string;
+          "labels": NonNullable<Json>;
+          "name": string;
+          "port": number | null;
+          "version": number;
+        };
+        ComputedFields: never;
+        Insert: {
+          "command"?: (string)[] | null;
+          "created_at"?: string;
+          "health_path"?: string | null;
+          "id"?: string;
+          "image": string;
+          "labels"?: NonNullable<Json>;
+          "name": string;
+          "port"?: number | null;
+          "version"?: number;
+        };
+        Update: {
+          "command"?: (string)[] | null;
+          "created_at"?: string;
+          "health_path"?: string | null;
+          "id"?: string;
+          "image"?: string;
+          "labels"?: NonNullable<Json>;
+          "name"?: string;
+          "port"?: number | null;
+          "version"?: number;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      "agent_log_lines": {
+        Args: {
+          "after_id"?: number;
+          "agent_id": string;
+          "container"?: string;
+          "levels"?: (string)[];
+          "row_limit"?: number;
+          "since"?: string;
+        };
+        Returns: Json;
+      };
+      "agent_metric_series": {
+        Args: { "agent_id": string; "bin": string; "since": string };
+        Returns: Json;
+      };
+      "agent_snapshot": { Args: { "agent_id": string }; Returns: Json };
+      "create_agent": { Args: { "spec": Json }; Returns: Json };
+      "delete_agent": { Args: { "agent_id": string }; Returns: Json };
+      "generate_api_key": {
+        Args: {
+          "email"?: string;
+          "expires_at"?: string;
+          "label"?: string;
+          "permissions"?: (string)[];
+          "role"?: string;
+        };
+        Returns: Json;
+      };
+      "list_agents": {
+        Args: {
+          "owner"?: string;
+          "platform"?: string;
+          "row_limit"?: number;
+          "row_offset"?: number;
+          "status"?: (string)[];
+        };
+        Returns: Json;
+      };
+      "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
+      "restart_agent": {
+        Args: { "agent_id": string; "max_unavailable"?: number; "restart_policy"?: string };
+        Returns: Json;
+      };
+      "retry_dead_letter": { Args: { "dead_letter_id": string }; Returns: Json };
+      "revoke_api_key": { Args: { "key_id": string }; Returns: Json };
+      "scale_agent": {
+        Args: {
+          "agent_id": string;
+          "replicas": number;
+          "scaling_policy"?: Json;
+          "strategy"?: string;
+        };
+        Returns: Json;
+      };
+      "set_cluster_credential": {
+        Args: { "cluster_id": string; "credential": string };
+        Returns: undefined;
+      };
+      "start_agent": { Args: { "agent_id": string }; Returns: Json };
+      "stop_agent": { Args: { "agent_id": string }; Returns: Json };
+      "update_agent": { Args: { "agent_id": string; "changes": Json }; Returns: Json };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof (
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+    )
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals } ? (
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+  )[TableName] extends {
+    Row: infer R;
+  } ? R
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+      Row: infer R;
+    } ? R
+    : never
+  : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends
+    {
+      Insert: infer I;
+    } ? I
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Insert: infer I;
+    } ? I
+    : never
+  : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends
+    {
+      Update: infer U;
+    } ? U
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Update: infer U;
+    } ? U
+    : never
+  : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema["Enums"]
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema["CompositeTypes"]
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][
+    CompositeTypeName
+  ]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  : never;
+
+export const Constants = {
+  "public": {
+    Enums: {},
+  },
+} as const;
