@@ -37,7 +37,7 @@ function page(title: string, body: string): string {
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
-  <meta http-equiv="content-security-policy" content="default-src 'none'; style-src 'unsafe-inline'">
+  <meta http-equiv="content-security-policy" content="script-src 'none'; connect-src 'none'; object-src 'none'">
   <title>${escapeHtml(title)}</title>
   <style>
     body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }

@@ -24,7 +24,11 @@ export function jwks(context: AuthContext): Response {
 export function showSettings({ settings }: AuthContext): Response {
   const providers = Object.fromEntries(PROVIDERS.map((name) => [name, false]));
   return json({
-    external: { ...providers, email: settings.emailEnabled },
+    external: {
+      ...providers,
+      anonymous_users: settings.anonymousSignInEnabled,
+      email: settings.emailEnabled,
+    },
     disable_signup: !settings.signupEnabled,
     mailer_autoconfirm: settings.autoconfirm,
     phone_autoconfirm: false,

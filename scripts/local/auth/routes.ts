@@ -1,13 +1,17 @@
 import { describeError } from "../errors.ts";
+import { generateLink } from "./admin-links.ts";
+import { changeUser, createUser, deleteUser, listUsers, showUser } from "./admin-users.ts";
 import { health, jwks, showSettings } from "./about.ts";
 import type { AuthContext } from "./context.ts";
 import { AuthError, badRequest, errorResponse, internal } from "./errors.ts";
 import { logout } from "./logout.ts";
+import { invite, recover, resend, sendMagicLink } from "./mail-requests.ts";
 import { passwordGrant } from "./password-grant.ts";
 import { refreshGrant } from "./refresh.ts";
 import { type AuthRequest, readRequest } from "./request.ts";
 import { signUp } from "./signup.ts";
 import { getUser, putUser, reauthenticate } from "./user.ts";
+import { verifyByLink, verifyByPost } from "./verify.ts";
 
 type Endpoint = (
   context: AuthContext,
@@ -27,6 +31,19 @@ const ENDPOINTS: Record<string, Endpoint> = {
   "GET /user": getUser,
   "PUT /user": putUser,
   "GET /reauthenticate": reauthenticate,
+  "POST /recover": recover,
+  "POST /resend": resend,
+  "POST /otp": sendMagicLink,
+  "POST /magiclink": sendMagicLink,
+  "GET /verify": verifyByLink,
+  "POST /verify": verifyByPost,
+  "POST /invite": invite,
+  "GET /admin/users": listUsers,
+  "POST /admin/users": createUser,
+  "GET /admin/users/:id": showUser,
+  "PUT /admin/users/:id": changeUser,
+  "DELETE /admin/users/:id": deleteUser,
+  "POST /admin/generate_link": generateLink,
 };
 
 const ROUTES = Object.entries(ENDPOINTS).map(([route, endpoint]) => {

@@ -28,17 +28,18 @@ import {
 const Body = z.object({ email: text, phone: text, password: text, data: jsonObject });
 
 /**
- * `POST /signup` with address and password. Answers with a session when addresses are confirmed
+ * `POST /signup` with address and password, or with neither for an anonymous user. Answers with a session when addresses are confirmed
  * automatically, else with the user and a mail.
  *
  * @throws {AuthError} `validation_failed`, `email_provider_disabled` (400), `weak_password`,
- *   `signup_disabled`, `user_already_exists`, `anonymous_provider_disabled` (422)
+ *   `signup_disabled`, `user_already_exists`, `anonymous_provider_disabled` (422),
+ *   `over_request_rate_limit` (429)
  */
 export async function signUp(context: AuthContext, request: AuthRequest): Promise<Response> {
   const { settings } = context;
   const body = await request.json(Body);
   if (body.email === "" && body.phone === "") {
-    throw unprocessable("anonymous_provider_disabled", "Anonymous sign-ins are disabled");
+    return await signUpAnonymously(context, request, body.data ?? {});
   }
   context.limiter.take("signInSignUps", request.ip ?? "unknown");
   if (!settings.signupEnabled) {
@@ -81,6 +82,37 @@ export async function signUp(context: AuthContext, request: AuthRequest): Promis
   const answer = await context.sql.begin(async (sql) => {
     await audit(sql, account.user, "login", { provider: "email" });
     return await openSession(context, sql, account.user, "password", request);
+  });
+  return json(answer);
+}
+
+/** A user without address or password, who can take an address later. */
+async function signUpAnonymously(
+  context: AuthContext,
+  request: AuthRequest,
+  data: Metadata,
+): Promise<Response> {
+  const { settings, sql } = context;
+  if (!settings.anonymousSignInEnabled) {
+    throw unprocessable("anonymous_provider_disabled", "Anonymous sign-ins are disabled");
+  }
+  context.limiter.take("anonymousUsers", request.ip ?? "unknown");
+  if (!settings.signupEnabled) {
+    throw unprocessable("signup_disabled", "Signups not allowed for this instance");
+  }
+  const answer = await sql.begin(async (tx) => {
+    const id = crypto.randomUUID();
+    await insertUser(tx, {
+      id,
+      aud: audienceOf(request),
+      email: null,
+      passwordHash: null,
+      appMetadata: {},
+      userMetadata: data,
+      isAnonymous: true,
+    });
+    const user = (await findUserById(tx, id))!;
+    return await openSession(context, tx, user, "anonymous", request);
   });
   return json(answer);
 }

@@ -60,6 +60,12 @@ export async function putUser(context: AuthContext, request: AuthRequest): Promi
     throw forbidden("not_admin", "Updating app_metadata requires admin privileges");
   }
   const changesEmail = email !== "" && email !== caller.user.email;
+  if (caller.user.is_anonymous && changes.password && email === "") {
+    throw unprocessable(
+      "validation_failed",
+      "Updating password of an anonymous user without an email or phone is not allowed",
+    );
+  }
   if (changesEmail && await findEmailHolder(sql, email, caller.user.aud, caller.user.id)) {
     throw unprocessable(
       "email_exists",

@@ -9,6 +9,8 @@ create schema if not exists auth authorization supabase_auth_admin;
 alter schema auth owner to supabase_auth_admin;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 grant create on schema auth to supabase_auth_admin;
+-- The local Auth hashes passwords with pgcrypto.
+grant usage on schema extensions to supabase_auth_admin;
 alter role supabase_auth_admin set search_path = auth;
 
 set role supabase_auth_admin;
