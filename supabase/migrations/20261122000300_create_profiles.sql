@@ -47,8 +47,10 @@ language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  caller constant uuid := (select auth.uid());
-  key_id constant uuid := nullif(auth.jwt() ->> 'api_key_id', '')::uuid;
+  -- Read once: auth.uid() and auth.jwt() would each parse the claims again.
+  claims constant jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+  caller constant uuid := nullif(claims ->> 'sub', '')::uuid;
+  key_id constant uuid := nullif(claims ->> 'api_key_id', '')::uuid;
   area constant text := split_part(permission, ':', 1) || ':*';
   everywhere boolean;
   anywhere boolean;

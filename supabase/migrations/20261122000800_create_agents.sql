@@ -92,9 +92,11 @@ comment on column public.agents.portainer is '{template, stack_name, deployment_
 comment on column public.agents.generation is 'Counts changes of what is deployed; deployments.observed_generation says which one runs.';
 comment on column public.agents.deleted_at is 'When it was deleted over /api; its personal data is gone, the row follows at purge_after.';
 
-create index agents_user_id_created_at_idx on public.agents (user_id, created_at desc, id desc) where deleted_at is null;
-create index agents_user_id_idx on public.agents (user_id);
-create index agents_created_at_idx on public.agents (created_at desc, id desc) where deleted_at is null;
+create index agents_user_id_created_at_idx on public.agents (user_id, created_at desc, id desc);
+-- For those who list all users' agents. On an expression, because on the bare column the planner would take it for a
+-- user's `order by created_at desc limit 20` too, and walk through the agents of all others (measured with a million:
+-- 36 ms instead of 0.4).
+create index agents_age_idx on public.agents ((created_at at time zone 'UTC') desc, id desc) where deleted_at is null;
 create index agents_cluster_id_idx on public.agents (cluster_id);
 create index agents_purge_after_idx on public.agents (purge_after) where purge_after is not null;
 

@@ -37,6 +37,28 @@ $$;
 comment on function public.agent_snapshot is
   'All that is known of an agent (seed 000: GET /api/agents/{id}) → {agent, deployment | null, operation (last) | null, metrics (last measurement) | null, cluster {id, name, kind, console_url, endpoint_id} | null}. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404.';
 
+create view private.agent_cards with (security_invoker = true) as
+select
+  a.id, a.user_id, a.created_at, a.status, a.platforms, d.state,
+  jsonb_build_object(
+    'agent', jsonb_build_object(
+      'id', a.id, 'user_id', a.user_id, 'name', a.name, 'description', a.description, 'role', a.role, 'status', a.status,
+      'framework', a.framework, 'model', a.model, 'platforms', a.platforms, 'replicas', a.replicas,
+      'supabase_config', a.supabase_config, 'created_at', a.created_at, 'updated_at', a.updated_at, 'last_activity_at', a.last_activity_at
+    ),
+    'deployment', case when d.id is not null then jsonb_build_object(
+      'state', d.state, 'stack_name', d.stack_name, 'url', d.url, 'replicas_desired', d.replicas_desired, 'replicas_ready', d.replicas_ready,
+      'containers', d.containers, 'health', d.health, 'error', d.error, 'deployed_at', d.deployed_at
+    ) end,
+    'metrics', l.metrics
+  ) as card
+from public.agents a
+left join public.deployments d on d.agent_id = a.id
+left join public.agent_metrics_latest l on l.agent_id = a.id
+where a.deleted_at is null;
+comment on view private.agent_cards is
+  'What a list shows of an agent: no character, prompt or settings, which can be large. Rows as the caller may see them.';
+
 create function public.list_agents(
   status text[] default null, platform text default null, owner uuid default null,
   row_limit integer default 20, row_offset integer default 0
@@ -50,6 +72,7 @@ declare
   only_owner constant uuid := coalesce(list_agents.owner, case when reached = 'own' then (select auth.uid()) end);
   filtered constant boolean := list_agents.status is not null or list_agents.platform is not null;
   page jsonb;
+  total_agents bigint;
   total bigint;
   counts jsonb;
 begin
@@ -57,57 +80,46 @@ begin
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters',
       '{"limit": "limit must be from 0 to 100 and offset at least 0"}', 400);
   end if;
+  -- Two branches with plans of their own: one plan for both could not use an index.
   if only_owner is not null then
-    select coalesce(jsonb_agg(p.entry), '[]') into page from (
-      select jsonb_build_object('agent', to_jsonb(a), 'deployment', to_jsonb(d), 'metrics', l.metrics) as entry
-      from public.agents a
-      left join public.deployments d on d.agent_id = a.id
-      left join public.agent_metrics_latest l on l.agent_id = a.id
-      where a.user_id = only_owner and a.deleted_at is null
-        and (list_agents.status is null or a.status = any (list_agents.status) or d.state = any (list_agents.status))
-        and (list_agents.platform is null or list_agents.platform = any (a.platforms))
-      order by a.created_at desc, a.id desc limit row_limit offset row_offset
+    select coalesce(jsonb_agg(p.card), '[]') into page from (
+      select c.card from private.agent_cards c
+      where c.user_id = only_owner
+        and (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
+        and (list_agents.platform is null or list_agents.platform = any (c.platforms))
+      order by c.created_at desc, c.id desc limit row_limit offset row_offset
     ) p;
-    select coalesce(jsonb_object_agg(c.state, c.number), '{}'), coalesce(sum(c.number), 0) into counts, total from (
-      select coalesce(d.state, 'idle') as state, count(*) as number
-      from public.agents a left join public.deployments d on d.agent_id = a.id
-      where a.user_id = only_owner and a.deleted_at is null group by 1
+    select count(*) into total_agents from public.agents a where a.user_id = only_owner and a.deleted_at is null;
+    select coalesce(jsonb_object_agg(c.state, c.number), '{}') into counts from (
+      select d.state, count(*) as number from public.deployments d where d.user_id = only_owner group by 1
     ) c;
     if filtered then
-      select count(*) into total
-      from public.agents a left join public.deployments d on d.agent_id = a.id
-      where a.user_id = only_owner and a.deleted_at is null
-        and (list_agents.status is null or a.status = any (list_agents.status) or d.state = any (list_agents.status))
-        and (list_agents.platform is null or list_agents.platform = any (a.platforms));
+      select count(*) into total from private.agent_cards c
+      where c.user_id = only_owner
+        and (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
+        and (list_agents.platform is null or list_agents.platform = any (c.platforms));
     end if;
   else
-    select coalesce(jsonb_agg(p.entry), '[]') into page from (
-      select jsonb_build_object('agent', to_jsonb(a), 'deployment', to_jsonb(d), 'metrics', l.metrics) as entry
-      from public.agents a
-      left join public.deployments d on d.agent_id = a.id
-      left join public.agent_metrics_latest l on l.agent_id = a.id
-      where a.deleted_at is null
-        and (list_agents.status is null or a.status = any (list_agents.status) or d.state = any (list_agents.status))
-        and (list_agents.platform is null or list_agents.platform = any (a.platforms))
-      order by a.created_at desc, a.id desc limit row_limit offset row_offset
+    select coalesce(jsonb_agg(p.card), '[]') into page from (
+      select c.card from private.agent_cards c
+      where (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
+        and (list_agents.platform is null or list_agents.platform = any (c.platforms))
+      order by (c.created_at at time zone 'UTC') desc, c.id desc limit row_limit offset row_offset
     ) p;
-    select coalesce(jsonb_object_agg(c.state, c.number), '{}'), coalesce(sum(c.number), 0) into counts, total from (
-      select coalesce(d.state, 'idle') as state, count(*) as number
-      from public.agents a left join public.deployments d on d.agent_id = a.id
-      where a.deleted_at is null group by 1
+    select count(*) into total_agents from public.agents a where a.deleted_at is null;
+    select coalesce(jsonb_object_agg(c.state, c.number), '{}') into counts from (
+      select d.state, count(*) as number from public.deployments d group by 1
     ) c;
     if filtered then
-      select count(*) into total
-      from public.agents a left join public.deployments d on d.agent_id = a.id
-      where a.deleted_at is null
-        and (list_agents.status is null or a.status = any (list_agents.status) or d.state = any (list_agents.status))
-        and (list_agents.platform is null or list_agents.platform = any (a.platforms));
+      select count(*) into total from private.agent_cards c
+      where (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
+        and (list_agents.platform is null or list_agents.platform = any (c.platforms));
     end if;
   end if;
   return jsonb_build_object(
-    'agents', page, 'total', total, 'limit', row_limit, 'offset', row_offset,
+    'agents', page, 'total', coalesce(total, total_agents), 'limit', row_limit, 'offset', row_offset,
     'summary', jsonb_build_object(
-      'total_agents', (select coalesce(sum(v::bigint), 0) from jsonb_each_text(counts) e (k, v)),
+      'total_agents', total_agents,
       'running', coalesce((counts ->> 'running')::bigint, 0), 'stopped', coalesce((counts ->> 'stopped')::bigint, 0),
       'deploying', coalesce((counts ->> 'queued')::bigint, 0) + coalesce((counts ->> 'deploying')::bigint, 0),
       'failed', coalesce((counts ->> 'failed')::bigint, 0), 'by_state', counts
@@ -252,6 +264,7 @@ $$;
 comment on function public.agent_metric_series is
   'Measurements of an agent since a time, averaged over bins (seed 000) → {cpu {current, average, max, min in percent of the limit, data_points [{timestamp, value}]}, memory {… bytes, limit}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. What was not measured is null. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
 
+grant select on private.agent_cards to authenticated, service_role;
 grant execute on function private.cluster_face to authenticated, service_role;
 grant execute on function public.agent_snapshot, public.list_agents, public.agent_log_lines, public.agent_metric_series
   to authenticated, service_role;
