@@ -4,6 +4,7 @@ import { type ProcessStatus, startControl } from "./control.ts";
 import { DatabaseHalf } from "./database-half.ts";
 import { createFunctions } from "./functions.ts";
 import { startGateway } from "./gateway.ts";
+import { startInbox } from "./inbox.ts";
 import { loadKeys, type StackKeys } from "./keys.ts";
 import { claimStateDir } from "./lock.ts";
 import type { Log } from "./log.ts";
@@ -60,8 +61,13 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
   log.info("Starting Agent Launchpad");
   const keys = await loadKeys(config);
 
-  const sendMail = () => Promise.resolve();
-  const database = new DatabaseHalf(config, keys, sendMail, log);
+  const inbox = startInbox({
+    host: config.host,
+    port: config.ports.inbox,
+    log: log.child("inbox"),
+  });
+  closers.add("the inbox", () => inbox.close());
+  const database = new DatabaseHalf(config, keys, inbox.sendMail, log);
   closers.add("the database", () => database.stop());
   // Deno takes most of its time to start on one core, Postgres on the other.
   const [portainer, functions] = await Promise.all([

@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["tests/**/*.test.ts"],
+    globalSetup: ["tests/support/database-server.ts", "tests/support/stack-server.ts"],
+    // The first test that asks for a database or a stack waits for its start.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+});
