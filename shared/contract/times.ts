@@ -57,9 +57,12 @@ export function uptimeText(seconds: number | null): string | null {
   return `${Math.floor(seconds / 3600)}h ${Math.floor((seconds % 3600) / 60)}m`;
 }
 
-/** Seconds still needed → `"5-10 minutes"`-like range of whole minutes (seeds 001, 002). */
-export function deployTimeText(seconds: number | null): string | null {
-  if (seconds === null) return null;
-  const lower = Math.floor(seconds / 60);
-  return `${lower}-${lower + 1} minutes`;
+/**
+ * How long a deployment takes, from the fastest to the slowest of the last ones, in whole minutes:
+ * `(300, 600)` → `"5-10 minutes"` (seeds 001, 002).
+ */
+export function deployTimeText(lowSeconds: number, highSeconds: number): string {
+  const low = Math.floor(lowSeconds / 60);
+  const high = Math.max(low + 1, Math.ceil(highSeconds / 60));
+  return `${low}-${high} minutes`;
 }

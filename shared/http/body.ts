@@ -46,7 +46,7 @@ export async function readBody(request: Request, maxBytes: number): Promise<Uint
  */
 export function parseJson(body: Uint8Array, contentType: string | null): unknown {
   if (body.length === 0) return {};
-  const type = contentType?.split(";")[0]!.trim().toLowerCase() ?? "";
+  const type = (contentType ?? "").split(";")[0]!.trim().toLowerCase();
   if (type !== "" && type !== "application/json" && !type.endsWith("+json")) {
     throw new ApiError("UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json");
   }

@@ -1,0 +1,26 @@
+import { connectDatabase } from "../../shared/database/connect.ts";
+import { createTokenVerifier } from "../../shared/http/tokens.ts";
+import { VERSION } from "../../shared/contract/version.ts";
+import { createApi } from "./api.ts";
+import { readEnvironment } from "./environment.ts";
+import { ROUTES } from "./routes.ts";
+import { createWorkerKick } from "./wake-worker.ts";
+
+const environment = readEnvironment((name) => Deno.env.get(name));
+
+const api = createApi({
+  sql: connectDatabase({
+    url: environment.databaseUrl,
+    max: environment.poolSize,
+    applicationName: "agent-launchpad-api",
+  }),
+  verifyToken: createTokenVerifier(environment),
+  routes: ROUTES,
+  wakeWorker: createWorkerKick(environment.projectUrl, environment.secretKey),
+  sealingSecret: environment.secretKey,
+  version: VERSION,
+  log: (entry) => console.log(JSON.stringify(entry)),
+  followMs: environment.followMs,
+});
+
+Deno.serve({ port: Number(Deno.env.get("PORT") ?? "8000") }, api);

@@ -1,0 +1,63 @@
+import type {
+  AgentRow,
+  ContainerRow,
+  DeploymentRow,
+  MetricsRow,
+} from "../../../shared/contract/facts.ts";
+import { secondsBetween } from "../../../shared/contract/times.ts";
+
+const MEBIBYTE = 1024 * 1024;
+
+function rounded(value: number, digits: number): number {
+  const factor = 10 ** digits;
+  return Math.round(value * factor) / factor;
+}
+
+/** Share of the limit in percent with one decimal; null when either is unknown. */
+export function percentOf(usage: number | null, limit: number | null): number | null {
+  if (usage === null || limit === null || limit <= 0) return null;
+  return rounded((usage / limit) * 100, 1);
+}
+
+/** Edition 3's unit of memory: bytes → MB of 1024 × 1024, so that `1Gi` is 1024. */
+export function megabytes(bytes: number | null): number | null {
+  return bytes === null ? null : rounded(bytes / MEBIBYTE, 1);
+}
+
+export function isRunning(container: ContainerRow): boolean {
+  return container.status === "running";
+}
+
+/** Seconds since the longest-running container started; null when none runs. */
+export function uptimeSeconds(deployment: DeploymentRow | null, now: Date): number | null {
+  const ages = (deployment?.containers ?? []).filter(isRunning)
+    .map((container) => secondsBetween(container.started_at, now))
+    .filter((seconds) => seconds !== null);
+  return ages.length === 0 ? null : Math.max(...ages);
+}
+
+/** How long the agent takes to answer its health check, such as `45ms`; null when unmeasured. */
+export function responseTime(
+  deployment: DeploymentRow | null,
+  metrics: MetricsRow | null,
+): string | null {
+  const checks = deployment?.health.checks ?? [];
+  const probe = checks.find((check) => check.name === "http_health") ?? checks[0];
+  if (probe?.response_time) return probe.response_time;
+  const milliseconds = metrics?.response_time_ms ?? null;
+  return milliseconds === null ? null : `${Math.round(milliseconds)}ms`;
+}
+
+/** `HEALTHY` when all wanted replicas are ready; null where none are wanted. */
+export function replicaHealth(deployment: DeploymentRow | null): string | null {
+  if (deployment === null || deployment.state === "stopped") return null;
+  const { replicas_desired: desired, replicas_ready: ready } = deployment;
+  if (desired === 0) return null;
+  if (ready >= desired) return "HEALTHY";
+  return ready > 0 ? "DEGRADED" : "UNHEALTHY";
+}
+
+/** The state to show: where the agent runs, or what it says of itself when it runs nowhere. */
+export function stateOf(agent: AgentRow, deployment: DeploymentRow | null): string {
+  return deployment?.state ?? agent.status;
+}

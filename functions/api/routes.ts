@@ -1,0 +1,75 @@
+import type { Route } from "./route.ts";
+
+/** The routes of `/api`: where they are documented and where they are written. */
+const agent = () => import("./routes/read-agent.ts").then((module) => module.handler);
+
+export const ROUTES: readonly Route[] = [
+  {
+    method: "POST",
+    path: "/api/agents",
+    documented: [1, 2, 3],
+    load: () => import("./routes/create-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/agents",
+    documented: [1, 2, 3],
+    load: () => import("./routes/list-agents.ts").then((module) => module.handler),
+  },
+  { method: "GET", path: "/api/agents/{id}", documented: [3], load: agent },
+  {
+    method: "PUT",
+    path: "/api/agents/{id}",
+    documented: [1, 2],
+    load: () => import("./routes/update-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "DELETE",
+    path: "/api/agents/{id}",
+    documented: [1, 2],
+    load: () => import("./routes/delete-agent.ts").then((module) => module.handler),
+  },
+  { method: "GET", path: "/api/agents/{id}/status", documented: [1, 2], load: agent },
+  {
+    method: "POST",
+    path: "/api/agents/{id}/scale",
+    documented: [1, 2, 3],
+    load: () => import("./routes/scale-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
+    path: "/api/agents/{id}/restart",
+    documented: [1, 2, 3],
+    load: () => import("./routes/restart-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
+    path: "/api/agents/{id}/stop",
+    documented: [3],
+    load: () => import("./routes/stop-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
+    path: "/api/agents/{id}/start",
+    documented: [3],
+    load: () => import("./routes/start-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/agents/{id}/logs",
+    documented: [1, 2, 3],
+    load: () => import("./routes/agent-logs.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/agents/{id}/metrics",
+    documented: [1, 2, 3],
+    load: () => import("./routes/agent-metrics.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
+    path: "/api/auth/generate-key",
+    documented: [1],
+    load: () => import("./routes/generate-key.ts").then((module) => module.handler),
+  },
+];

@@ -1,0 +1,23 @@
+import { metricsQuery } from "../../../shared/contract/queries.ts";
+import { INTERVALS, TIMEFRAMES } from "../../../shared/contract/times.ts";
+import { parseInput } from "../../../shared/contract/validation.ts";
+import { sqlText } from "../../../shared/database/literal.ts";
+import { type MetricsFacts, presentMetrics } from "../presenters/metrics.ts";
+import { defineRoute } from "../route.ts";
+import { agentId } from "./agent-id.ts";
+
+/** `GET /api/agents/{id}/metrics`. */
+export const handler = defineRoute({
+  input: ({ params, query }) => ({
+    agentId: agentId(params),
+    ...parseInput(metricsQuery, Object.fromEntries(query)),
+  }),
+  statement: (input, { now }) => {
+    const since = new Date(now.getTime() - TIMEFRAMES[input.timeframe]);
+    const seconds = INTERVALS[input.interval];
+    return sqlText`select public.agent_metric_series(${input.agentId}::uuid,${since}, make_interval(secs =>${seconds})) as result`;
+  },
+  facts: (series: MetricsFacts["series"], input): MetricsFacts => ({ ...input, series }),
+  present: presentMetrics,
+  status: 200,
+});

@@ -1,0 +1,20 @@
+import { emptyBody } from "../../../shared/contract/agent-requests.ts";
+import type { CommandFacts } from "../../../shared/contract/facts.ts";
+import { parseInput } from "../../../shared/contract/validation.ts";
+import { sqlText } from "../../../shared/database/literal.ts";
+import { presentStarted } from "../presenters/commands.ts";
+import { defineRoute } from "../route.ts";
+import { agentId } from "./agent-id.ts";
+
+/** `POST /api/agents/{id}/start`. */
+export const handler = defineRoute({
+  input: ({ params, body }) => {
+    parseInput(emptyBody, body);
+    return agentId(params);
+  },
+  statement: (id) => sqlText`select public.start_agent(${id}::uuid) as result`,
+  facts: (result: CommandFacts) => result,
+  present: presentStarted,
+  status: 202,
+  wakesWorker: true,
+});
