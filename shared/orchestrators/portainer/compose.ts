@@ -1,0 +1,274 @@
+import { z } from "zod";
+import { mapLimited } from "../concurrency.ts";
+import { OrchestratorError } from "../errors.ts";
+import { failure, failureError } from "../failures.ts";
+import { composeFile, readReplicas, SERVICE } from "../stack-file.ts";
+import { envFileValue, readMark, stackVariables } from "../stack-variables.ts";
+import type { ClusterOptions, ContainerState, WorkloadFailure, WorkloadState } from "../types.ts";
+import { STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
+import {
+  belongsTo,
+  containerLimits,
+  inspectContainer,
+  inspectContainers,
+  listContainers,
+  type ListedContainer,
+  publishedPorts,
+  toContainerState,
+} from "./containers.ts";
+import type { DockerEngine, EngineContext } from "./engine.ts";
+import { ensureImage } from "./images.ts";
+import { readDockerMetrics } from "./metrics.ts";
+
+const PROJECT_LABEL = "com.docker.compose.project";
+/** So many restarts in a row, and waiting will not help. */
+const CRASH_LOOP_RESTARTS = 3;
+const STOP_GRACE_SECONDS = 10;
+const POLL_MS = 1000;
+
+/** A standalone Docker engine: containers made by compose, of which nothing looks after the whole. */
+export function createComposeEngine(context: EngineContext, options: ClusterOptions): DockerEngine {
+  const { api } = context;
+
+  async function ownContainers(
+    name: string,
+    agentId: string,
+    signal: AbortSignal,
+  ): Promise<ListedContainer[]> {
+    const all = await listContainers(api, `${PROJECT_LABEL}=${name}`, signal);
+    return all
+      .filter((container) => belongsTo(container.Labels, agentId))
+      .sort((a, b) => containerNumber(a) - containerNumber(b));
+  }
+
+  async function states(name: string, agentId: string, signal: AbortSignal) {
+    const details = await inspectContainers(
+      api,
+      await ownContainers(name, agentId, signal),
+      signal,
+    );
+    return details.map((container) => toContainerState(container));
+  }
+
+  return {
+    orchestrator: "portainer-compose",
+    swarmId: null,
+
+    render: (spec) => ({
+      file: composeFile(spec, options),
+      variables: stackVariables(spec, spec.environment, envFileValue),
+    }),
+
+    async remains(name, agentId, signal) {
+      const all = await listContainers(api, `${PROJECT_LABEL}=${name}`, signal);
+      const own = all.filter((container) => belongsTo(container.Labels, agentId));
+      return {
+        own: own.length,
+        foreign: all.length - own.length,
+        newest: Math.max(0, ...all.map((container) => container.Created * 1000)) +
+          (all.length === 0 ? 0 : await clockOffset(context, signal)),
+      };
+    },
+
+    async clean(name, agentId, signal) {
+      const containers = await ownContainers(name, agentId, signal);
+      await mapLimited(containers, 8, (container) =>
+        api.docker.send(
+          {
+            method: "DELETE",
+            path: `/containers/${container.Id}`,
+            query: { force: true, v: true },
+            accept: [404, 409],
+          },
+          signal,
+        ));
+      if (containers.length > 0) await removeNetworks(context, `${PROJECT_LABEL}=${name}`, signal);
+    },
+
+    async intact(spec, signal) {
+      const containers = await ownContainers(spec.name, spec.agentId, signal);
+      return containers.length === spec.replicas &&
+        containers.every(({ State }) => State === "running" || State === "restarting");
+    },
+
+    prepare: (spec, signal) => ensureImage(api, spec.image, options.registryId, signal),
+
+    async restart(spec, request, signal) {
+      const offset = await clockOffset(context, signal);
+      const asked = request ? Date.parse(request.requestedAt) : NaN;
+      // On the engine's clock: it is the one that stamps the containers.
+      const since = (Number.isNaN(asked) ? context.now() : asked) - offset;
+      while (true) {
+        const present = await states(spec.name, spec.agentId, signal);
+        const old = present.filter(({ startedAt }) => !startedAt || Date.parse(startedAt) < since);
+        if (old.length === 0) return;
+        stopAtFailure(present.filter((container) => !old.includes(container)));
+        const down = present.filter((container) => !isReady(container));
+        // Restarting what is down already takes nothing away.
+        const allowed = spec.strategy === "recreate"
+          ? old.length
+          : Math.max(1, spec.maxUnavailable) - down.filter((one) => !old.includes(one)).length;
+        const next = [
+          ...old.filter((container) => down.includes(container)),
+          ...old.filter((container) => !down.includes(container)),
+        ].slice(0, Math.max(0, allowed));
+        if (next.length === 0) {
+          await context.sleep(POLL_MS, signal);
+          continue;
+        }
+        await mapLimited(next, 8, (container) =>
+          api.docker.send(
+            {
+              method: "POST",
+              path: `/containers/${container.id}/restart`,
+              query: { t: STOP_GRACE_SECONDS },
+              timeoutMs: api.deployTimeoutMs,
+              accept: [404],
+            },
+            signal,
+          ));
+      }
+    },
+
+    async inspect(ref, stack, signal) {
+      const listed = await ownContainers(ref.name, ref.agentId, signal);
+      if (stack === null && listed.length === 0) return null;
+      const inactive = stack?.Status === STACK_INACTIVE;
+      const details = await inspectContainers(api, listed, signal);
+      const containers = details.map((container) => toContainerState(container));
+      const desired = inactive
+        ? 0
+        : (stack && readReplicas(await api.stackFile(stack.Id, signal))) ?? containers.length;
+      const ready = containers.filter(isReady).length;
+      const found = inactive ? null : findFailure(containers);
+      const ports = publishedPorts(listed);
+      const starting = stack === null || stack.Status === STACK_DEPLOYING ||
+        containers.length !== desired ||
+        containers.some(({ status, health }) => status === "created" || health === "starting");
+      const state: WorkloadState = {
+        ref: {
+          ...ref,
+          stackId: stack ? String(stack.Id) : null,
+          orchestrator: "portainer-compose",
+          endpointId: api.endpointId,
+        },
+        status: inactive
+          ? "inactive"
+          : found && found.code !== "CONTAINER_UNHEALTHY"
+          ? "failed"
+          : starting
+          ? "deploying"
+          : "active",
+        revision: stack && (readMark(stack.Env)?.revision ?? null),
+        desired,
+        ready,
+        settled: inactive
+          ? containers.every(({ status }) => status !== "running" && status !== "restarting")
+          : !starting && found === null && ready === desired,
+        containers,
+        services: containers.length === 0 ? [] : [{
+          id: `${ref.name}_${SERVICE}`,
+          name: `${ref.name}_${SERVICE}`,
+          image: containers[0]!.image,
+          replicas: {
+            running: containers.filter(({ status }) => status === "running").length,
+            desired,
+          },
+          ports,
+        }],
+        url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
+        consoleUrl: stack && context.consoleUrl(stack),
+        failure: found,
+      };
+      return state;
+    },
+
+    async locate(ref, containerId, signal) {
+      const container = await inspectContainer(api, containerId, null, signal);
+      if (!container || !belongsTo(container.Config.Labels, ref.agentId)) return null;
+      const { id, name } = toContainerState(container);
+      return { id, name, node: null, tty: container.Config.Tty };
+    },
+
+    async metrics(ref, signal) {
+      const listed = await ownContainers(ref.name, ref.agentId, signal);
+      const running = listed.filter(({ State }) => State === "running");
+      const details = await inspectContainers(api, running, signal);
+      return await readDockerMetrics(
+        api,
+        details.map((container) => ({
+          id: container.Id,
+          name: toContainerState(container).name,
+          node: null,
+          limits: containerLimits(container),
+        })),
+        context.now,
+        signal,
+      );
+    },
+  };
+}
+
+export function isReady(container: ContainerState): boolean {
+  return container.status === "running" &&
+    (container.health === null || container.health === "healthy");
+}
+
+/** What waiting will not mend comes first, then what may pass. */
+function findFailure(containers: ContainerState[]): WorkloadFailure | null {
+  for (const container of containers) {
+    const about = { container: container.name, exitCode: container.exitCode };
+    const looping = container.status === "restarting" &&
+      container.restartCount >= CRASH_LOOP_RESTARTS;
+    if (container.oomKilled && (looping || container.status === "exited")) {
+      return failure("out_of_memory", about);
+    }
+    if (looping) return failure("crash_loop", about);
+  }
+  const unhealthy = containers.find(({ health }) => health === "unhealthy");
+  return unhealthy ? failure("unhealthy", { container: unhealthy.name }) : null;
+}
+
+/** A restart goes no further than a replica that does not come back. */
+function stopAtFailure(restarted: ContainerState[]): void {
+  const found = findFailure(restarted);
+  if (found) throw failureError(found.details.reason);
+}
+
+function containerNumber(container: ListedContainer): number {
+  return Number(container.Labels?.["com.docker.compose.container-number"] ?? 0);
+}
+
+/** Milliseconds to add to the engine's clock to get ours; 0 when the engine does not tell. */
+async function clockOffset(context: EngineContext, signal: AbortSignal): Promise<number> {
+  const { data } = await context.api.docker.json(
+    { path: "/info" },
+    z.object({ SystemTime: z.string().optional() }),
+    signal,
+  );
+  const time = Date.parse(data?.SystemTime ?? "");
+  return Number.isNaN(time) ? 0 : context.now() - time;
+}
+
+/** Networks that a half-made stack left. One that is still in use stays. */
+export async function removeNetworks(
+  context: EngineContext,
+  label: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { data } = await context.api.docker.json(
+    { path: "/networks", query: { filters: JSON.stringify({ label: [label] }) }, accept: [404] },
+    z.array(z.object({ Id: z.string() })),
+    signal,
+  );
+  for (const network of data ?? []) {
+    try {
+      await context.api.docker.send(
+        { method: "DELETE", path: `/networks/${network.Id}`, accept: [403, 404, 409] },
+        signal,
+      );
+    } catch (error) {
+      if (!(error instanceof OrchestratorError) || signal.aborted) throw error;
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import type {
+  ContainerMetrics,
+  OrchestratorKind,
+  RestartRequest,
+  WorkloadRef,
+  WorkloadSpec,
+  WorkloadState,
+} from "../types.ts";
+import type { Endpoint, PortainerApi, Stack, StackContent } from "./api.ts";
+
+/** What carries a stack's label although no stack of this name is recorded, or beside it. */
+export interface Remains {
+  own: number;
+  foreign: number;
+  /** Unix milliseconds of the engine's clock, when the newest of them was made. */
+  newest: number;
+}
+
+/** Where a container runs and what it is called, once its owner is certain. */
+export interface LocatedContainer {
+  id: string;
+  name: string;
+  node: string | null;
+  tty: boolean;
+}
+
+export interface EngineContext {
+  api: PortainerApi;
+  endpoint: Endpoint;
+  /** Base of `http://host:port`. */
+  publicHost: string;
+  consoleUrl(stack: Stack): string;
+  now(): number;
+  sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
+}
+
+/** What differs between a standalone engine and a Swarm. */
+export interface DockerEngine {
+  readonly orchestrator: OrchestratorKind;
+  /** Null for a standalone engine. */
+  readonly swarmId: string | null;
+  render(spec: WorkloadSpec): StackContent;
+  remains(name: string, agentId: string, signal: AbortSignal): Promise<Remains>;
+  /** Removes what carries the agent's label under this stack name. */
+  clean(name: string, agentId: string, signal: AbortSignal): Promise<void>;
+  /** Nothing that the present stack file asks for is missing, so that sending it again would change nothing. */
+  intact(spec: WorkloadSpec, signal: AbortSignal): Promise<boolean>;
+  /** Makes the image present where that is ours to do. */
+  prepare(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
+  restart(
+    spec: WorkloadSpec,
+    request: RestartRequest | undefined,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** `stack` is null while a create is under way or its record was lost. */
+  inspect(
+    ref: WorkloadRef,
+    stack: Stack | null,
+    signal: AbortSignal,
+  ): Promise<WorkloadState | null>;
+  /** Null when there is no such container of this agent. */
+  locate(
+    ref: WorkloadRef,
+    containerId: string,
+    signal: AbortSignal,
+  ): Promise<LocatedContainer | null>;
+  metrics(ref: WorkloadRef, signal: AbortSignal): Promise<ContainerMetrics[]>;
+}

@@ -1,0 +1,248 @@
+import { OrchestratorError } from "../errors.ts";
+import { nameTaken, workloadMissing } from "../failures.ts";
+import { withReplicas } from "../stack-file.ts";
+import { readMark, type StackVariable, withRevision } from "../stack-variables.ts";
+import type { WorkloadSpec } from "../types.ts";
+import { type Stack, STACK_DEPLOYING, STACK_INACTIVE, type StackContent } from "./api.ts";
+import type { DockerEngine, EngineContext } from "./engine.ts";
+
+/** Portainer records a stack only when its containers stand. So long may it take after the last one was made. */
+const RECORD_GRACE_MS = 60_000;
+/** How long a create whose answer was lost is looked for, at once. */
+const SETTLE_MS = 10_000;
+const POLL_MS = 500;
+
+/**
+ * The agent's stack, or null.
+ * @throws OrchestratorError DEPLOYMENT_FAILED `name_taken` when the name is somebody else's
+ */
+export async function ownStack(
+  context: EngineContext,
+  name: string,
+  agentId: string,
+  signal: AbortSignal,
+): Promise<{ stack: Stack; duplicates: Stack[] } | null> {
+  const [stack, ...duplicates] = await context.api.stacksByName(name, signal);
+  if (!stack) return null;
+  for (const one of [stack, ...duplicates]) {
+    if (readMark(one.Env)?.agentId !== agentId) throw nameTaken(name);
+  }
+  return { stack, duplicates };
+}
+
+/** The agent's stack, or null also when the name is somebody else's: then this agent has none. */
+export async function stackIfOwn(
+  context: EngineContext,
+  name: string,
+  agentId: string,
+  signal: AbortSignal,
+): Promise<{ stack: Stack; duplicates: Stack[] } | null> {
+  try {
+    return await ownStack(context, name, agentId, signal);
+  } catch (error) {
+    if (hasReason(error, "name_taken")) return null;
+    throw error;
+  }
+}
+
+/** Creates the stack, or adopts the agent's own and brings it to `spec`. */
+export async function deployStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<Stack> {
+  const content = engine.render(spec);
+  let found = await ownStack(context, spec.name, spec.agentId, signal);
+  if (!found && (await awaitRemains(context, engine, spec, signal))) {
+    found = await ownStack(context, spec.name, spec.agentId, signal);
+  }
+  if (found) {
+    await adopt(context, engine, spec, content, found, signal);
+    return found.stack;
+  }
+  await engine.prepare(spec, signal);
+  return await createStack(context, engine, spec, content, signal);
+}
+
+/** Brings a running stack to `spec`; a stopped one is left for `start`. */
+export async function updateStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await ownStack(context, spec.name, spec.agentId, signal);
+  if (!found) throw workloadMissing(spec.name);
+  if (found.stack.Status === STACK_INACTIVE) return;
+  await adopt(context, engine, spec, engine.render(spec), found, signal);
+}
+
+/** Changes the replica count and leaves the rest of the stack file as it is, so that nothing is restarted. */
+export async function scaleStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await ownStack(context, spec.name, spec.agentId, signal);
+  if (!found) throw workloadMissing(spec.name);
+  if (found.stack.Status === STACK_INACTIVE) return;
+  const present = await context.api.stackFile(found.stack.Id, signal);
+  const file = withReplicas(present, spec.replicas);
+  const content = file === null
+    ? engine.render(spec)
+    : { file, variables: withRevision(found.stack.Env, spec.revision) };
+  if (
+    file === present && sameVariables(found.stack.Env, content.variables) &&
+    await engine.intact(spec, signal)
+  ) return;
+  await context.api.updateStack(found.stack.Id, content, signal);
+}
+
+export async function stopStack(
+  context: EngineContext,
+  name: string,
+  agentId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await ownStack(context, name, agentId, signal);
+  if (!found) throw workloadMissing(name);
+  if (found.stack.Status === STACK_INACTIVE) return;
+  try {
+    await context.api.stopStack(found.stack.Id, signal);
+  } catch (error) {
+    // Older versions answer 400, newer 409, when somebody stopped it meanwhile. What counts is the state.
+    if (!hasReason(error, "already") && !hasReason(error, "conflict")) throw error;
+    const now = await ownStack(context, name, agentId, signal);
+    if (now && now.stack.Status !== STACK_INACTIVE) throw error;
+  }
+}
+
+export async function removeStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  name: string,
+  agentId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await stackIfOwn(context, name, agentId, signal);
+  for (const stack of found ? [...found.duplicates, found.stack] : []) {
+    await context.api.deleteStack(stack.Id, signal);
+  }
+  // What a lost create left behind has no record that could be deleted.
+  await engine.clean(name, agentId, signal);
+}
+
+async function adopt(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  content: StackContent,
+  found: { stack: Stack; duplicates: Stack[] },
+  signal: AbortSignal,
+): Promise<void> {
+  const { stack, duplicates } = found;
+  if (stack.Status === STACK_DEPLOYING) {
+    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being deployed already.", {
+      retryAfterSeconds: 5,
+      details: { reason: "in_progress" },
+    });
+  }
+  // Deleting a second record takes the containers of the first along, so it is always sent again afterwards.
+  for (const duplicate of duplicates) await context.api.deleteStack(duplicate.Id, signal);
+  const unchanged = duplicates.length === 0 && stack.Status !== STACK_INACTIVE &&
+    sameVariables(stack.Env, content.variables) &&
+    (await context.api.stackFile(stack.Id, signal)) === content.file &&
+    (await engine.intact(spec, signal));
+  if (unchanged) return;
+  await engine.prepare(spec, signal);
+  await context.api.updateStack(stack.Id, content, signal);
+  if (stack.Status !== STACK_INACTIVE) return;
+  // An update brings a stopped stack up in the versions we know; ask, because it is not promised.
+  const after = await ownStack(context, spec.name, spec.agentId, signal);
+  if (after?.stack.Status === STACK_INACTIVE) await context.api.startStack(stack.Id, signal);
+}
+
+async function createStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  content: StackContent,
+  signal: AbortSignal,
+): Promise<Stack> {
+  try {
+    return await context.api.createStack(spec.name, content, engine.swarmId, signal);
+  } catch (error) {
+    if (!(error instanceof OrchestratorError) || signal.aborted) throw error;
+    if (hasReason(error, "conflict")) {
+      const found = await ownStack(context, spec.name, spec.agentId, signal);
+      if (found) {
+        await adopt(context, engine, spec, content, found, signal);
+        return found.stack;
+      }
+      const remains = await engine.remains(spec.name, spec.agentId, signal);
+      if (remains.foreign > 0 || remains.own === 0) throw nameTaken(spec.name);
+      throw error;
+    }
+    if (error.ambiguous) {
+      const stack = await awaitRecord(context, spec, SETTLE_MS, signal);
+      if (stack) return stack;
+      throw error;
+    }
+    // Final: nothing was recorded, but containers may stand half made.
+    await engine.clean(spec.name, spec.agentId, signal);
+    throw error;
+  }
+}
+
+/**
+ * Deals with containers or services of this name that no stack accounts for. True when a record turned up while
+ * waiting: an earlier create was still under way.
+ */
+async function awaitRemains(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const remains = await engine.remains(spec.name, spec.agentId, signal);
+  if (remains.foreign > 0) throw nameTaken(spec.name);
+  if (remains.own === 0) return false;
+  if (await awaitRecord(context, spec, SETTLE_MS, signal)) return true;
+  if (context.now() - remains.newest < RECORD_GRACE_MS) {
+    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being created already.", {
+      retryAfterSeconds: 15,
+      details: { reason: "in_progress" },
+    });
+  }
+  await engine.clean(spec.name, spec.agentId, signal);
+  return false;
+}
+
+async function awaitRecord(
+  context: EngineContext,
+  spec: WorkloadSpec,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<Stack | null> {
+  const until = context.now() + limitMs;
+  while (true) {
+    const found = await ownStack(context, spec.name, spec.agentId, signal);
+    if (found) return found.stack;
+    if (context.now() >= until) return null;
+    await context.sleep(POLL_MS, signal);
+  }
+}
+
+export function hasReason(error: unknown, reason: string): boolean {
+  return error instanceof OrchestratorError && error.details["reason"] === reason;
+}
+
+function sameVariables(a: StackVariable[], b: StackVariable[]): boolean {
+  const text = (variables: StackVariable[]) =>
+    JSON.stringify(
+      variables.map(({ name, value }) => [name, value]).sort(([x], [y]) => (x! < y! ? -1 : 1)),
+    );
+  return text(a) === text(b);
+}

@@ -1,0 +1,428 @@
+import { z } from "zod";
+import { mapLimited } from "../concurrency.ts";
+import { failure, recogniseReason, workloadMissing } from "../failures.ts";
+import { AGENT_LABEL, RESTART_LABEL, REVISION_LABEL, swarmFile } from "../stack-file.ts";
+import { plainValue, readMark, stackVariables } from "../stack-variables.ts";
+import type {
+  ClusterOptions,
+  ContainerState,
+  ContainerStatus,
+  ServicePort,
+  WorkloadFailure,
+  WorkloadState,
+} from "../types.ts";
+import { type Endpoint, STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
+import { isReady, removeNetworks } from "./compose.ts";
+import { belongsTo, containerLimits, inspectContainer, toContainerState } from "./containers.ts";
+import type { DockerEngine, EngineContext } from "./engine.ts";
+import { readDockerMetrics } from "./metrics.ts";
+import { hasReason } from "./stacks.ts";
+
+const NAMESPACE_LABEL = "com.docker.stack.namespace";
+/** So many ended tasks of one slot, and waiting will not help. Swarm keeps five. */
+const FAILED_TASKS = 3;
+/** How often a service that changes under our hands is read again. */
+const VERSION_ATTEMPTS = 5;
+
+const port = z.object({
+  Protocol: z.string().default("tcp"),
+  TargetPort: z.number(),
+  PublishedPort: z.number().optional(),
+});
+
+const service = z.object({
+  ID: z.string(),
+  CreatedAt: z.string().optional(),
+  Version: z.object({ Index: z.number() }),
+  // Sent back whole on an update, so nothing of it may be dropped.
+  Spec: z.looseObject({
+    Name: z.string(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+    Mode: z.looseObject({
+      Replicated: z.looseObject({ Replicas: z.number().optional() }).optional(),
+    }).optional(),
+    TaskTemplate: z.looseObject({
+      ForceUpdate: z.number().optional(),
+      ContainerSpec: z.looseObject({ Image: z.string().default("") }).optional(),
+    }),
+    UpdateConfig: z.looseObject({}).nullish(),
+  }),
+  Endpoint: z.object({ Ports: z.array(port).nullish() }).nullish(),
+  UpdateStatus: z.object({ State: z.string().optional() }).nullish(),
+});
+
+type Service = z.output<typeof service>;
+
+const task = z.object({
+  ID: z.string(),
+  CreatedAt: z.string().default(""),
+  Slot: z.number().default(0),
+  NodeID: z.string().default(""),
+  DesiredState: z.string().default(""),
+  Spec: z.object({ ForceUpdate: z.number().optional() }).nullish(),
+  Status: z.object({
+    State: z.string(),
+    Timestamp: z.string().optional(),
+    Err: z.string().optional(),
+    ContainerStatus: z.object({
+      ContainerID: z.string().optional(),
+      ExitCode: z.number().optional(),
+    }).nullish(),
+    PortStatus: z.object({ Ports: z.array(port).nullish() }).nullish(),
+  }),
+});
+
+type Task = z.output<typeof task>;
+
+/** A Swarm: the engine keeps the replicas and rolls updates itself. */
+export function createSwarmEngine(
+  context: EngineContext,
+  options: ClusterOptions,
+  swarmId: string,
+): DockerEngine {
+  const { api } = context;
+
+  async function listServices(name: string, signal: AbortSignal): Promise<Service[]> {
+    const { data } = await api.docker.json(
+      {
+        path: "/services",
+        query: { filters: JSON.stringify({ label: [`${NAMESPACE_LABEL}=${name}`] }) },
+      },
+      z.array(service),
+      signal,
+    );
+    return data ?? [];
+  }
+
+  async function ownServices(name: string, agentId: string, signal: AbortSignal) {
+    const all = await listServices(name, signal);
+    return all.filter(({ Spec }) => belongsTo(Spec.Labels, agentId));
+  }
+
+  async function listTasks(services: Service[], signal: AbortSignal): Promise<Task[]> {
+    if (services.length === 0) return [];
+    const { data } = await api.docker.json(
+      {
+        path: "/tasks",
+        query: { filters: JSON.stringify({ service: services.map(({ ID }) => ID) }) },
+      },
+      z.array(task),
+      signal,
+    );
+    return data ?? [];
+  }
+
+  /** Names of the nodes, which Portainer's agent takes to find the right one; none without an agent. */
+  async function nodeNames(signal: AbortSignal): Promise<Map<string, string>> {
+    if (!behindAgent(context.endpoint)) return new Map();
+    const { data } = await api.docker.json(
+      { path: "/nodes", accept: [403] },
+      z.array(z.object({
+        ID: z.string(),
+        Description: z.object({ Hostname: z.string().default("") }).nullish(),
+      })),
+      signal,
+    );
+    return new Map((data ?? []).map(({ ID, Description }) => [ID, Description?.Hostname ?? ""]));
+  }
+
+  async function runningTasks(name: string, agentId: string, signal: AbortSignal) {
+    const services = await ownServices(name, agentId, signal);
+    const [tasks, nodes] = [await listTasks(services, signal), await nodeNames(signal)];
+    const current = presentTasks(tasks).map((one) => ({
+      task: one,
+      name: `${services[0]?.Spec.Name ?? name}.${one.Slot}`,
+      node: nodes.get(one.NodeID) || null,
+    }));
+    return { services, tasks, current };
+  }
+
+  return {
+    orchestrator: "portainer-swarm",
+    swarmId,
+
+    render: (spec) => ({
+      file: swarmFile(spec, options),
+      variables: stackVariables(spec, spec.environment, plainValue),
+    }),
+
+    async remains(name, agentId, signal) {
+      const all = await listServices(name, signal);
+      const own = all.filter(({ Spec }) => belongsTo(Spec.Labels, agentId));
+      return {
+        own: own.length,
+        foreign: all.length - own.length,
+        newest: Math.max(0, ...all.map(({ CreatedAt }) => Date.parse(CreatedAt ?? "") || 0)),
+      };
+    },
+
+    async clean(name, agentId, signal) {
+      const services = await ownServices(name, agentId, signal);
+      for (const { ID } of services) {
+        await api.docker.send({ method: "DELETE", path: `/services/${ID}`, accept: [404] }, signal);
+      }
+      if (services.length > 0) await removeNetworks(context, `${NAMESPACE_LABEL}=${name}`, signal);
+    },
+
+    async intact(spec, signal) {
+      const [one] = await ownServices(spec.name, spec.agentId, signal);
+      return one?.Spec.Mode?.Replicated?.Replicas === spec.replicas;
+    },
+
+    // The nodes pull; the create does not wait for them.
+    prepare: () => Promise.resolve(),
+
+    async restart(spec, request, signal) {
+      for (let attempt = 1;; attempt++) {
+        const services = await ownServices(spec.name, spec.agentId, signal);
+        if (services.length === 0) throw workloadMissing(spec.name);
+        try {
+          for (const one of services) await forceUpdate(one);
+          return;
+        } catch (error) {
+          if (!hasReason(error, "conflict") || attempt === VERSION_ATTEMPTS) throw error;
+        }
+      }
+
+      async function forceUpdate({ ID, Version, Spec }: Service): Promise<void> {
+        if (request && Spec.Labels?.[RESTART_LABEL] === request.id) return;
+        await api.docker.send(
+          {
+            method: "POST",
+            path: `/services/${ID}/update`,
+            query: { version: Version.Index },
+            body: {
+              ...Spec,
+              Labels: request ? { ...Spec.Labels, [RESTART_LABEL]: request.id } : Spec.Labels,
+              UpdateConfig: {
+                ...Spec.UpdateConfig,
+                Parallelism: spec.strategy === "recreate" ? 0 : Math.max(1, spec.maxUnavailable),
+              },
+              TaskTemplate: {
+                ...Spec.TaskTemplate,
+                ForceUpdate: (Spec.TaskTemplate.ForceUpdate ?? 0) + 1,
+              },
+            },
+          },
+          signal,
+        );
+      }
+    },
+
+    async inspect(ref, stack, signal) {
+      const { services, tasks, current } = await runningTasks(ref.name, ref.agentId, signal);
+      if (stack === null && services.length === 0) return null;
+      const inactive = stack?.Status === STACK_INACTIVE;
+      const containers = await mapLimited(current, 8, async ({ task, name, node }) => {
+        const id = task.Status.ContainerStatus?.ContainerID;
+        const details = id ? await inspectContainer(api, id, node, signal) : null;
+        return fromTask(task, name, services, tasks, details && toContainerState(details, name));
+      });
+      const main = services[0];
+      const desired = inactive ? 0 : main?.Spec.Mode?.Replicated?.Replicas ?? 0;
+      const ready = containers.filter(isReady).length;
+      const update = main?.UpdateStatus?.State ?? "completed";
+      const updating = update !== "completed" && update !== "rollback_completed";
+      const rolledBack = update.startsWith("rollback");
+      const found = inactive ? null : findFailure(containers, tasks, rolledBack);
+      const starting = stack === null || stack.Status === STACK_DEPLOYING || main === undefined ||
+        updating || ready !== desired || containers.length !== desired;
+      const ports = servicePorts(main, current.map(({ task }) => task));
+      const state: WorkloadState = {
+        ref: {
+          ...ref,
+          stackId: stack ? String(stack.Id) : null,
+          orchestrator: "portainer-swarm",
+          endpointId: api.endpointId,
+        },
+        status: inactive
+          ? "inactive"
+          : found && found.details.reason !== "rolled_back" && ready < desired
+          ? "failed"
+          : starting
+          ? "deploying"
+          : "active",
+        revision: rolledBack
+          ? labelledRevision(main)
+          : stack && (readMark(stack.Env)?.revision ?? null),
+        desired,
+        ready,
+        settled: inactive ? services.length === 0 : !starting && found === null,
+        containers,
+        services: services.map((one) => ({
+          id: one.ID,
+          name: one.Spec.Name,
+          image: imageOf(one),
+          replicas: {
+            running: containers.filter(({ status }) => status === "running").length,
+            desired,
+          },
+          ports,
+        })),
+        url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
+        consoleUrl: stack && context.consoleUrl(stack),
+        failure: found,
+      };
+      return state;
+    },
+
+    async locate(ref, containerId, signal) {
+      const { current } = await runningTasks(ref.name, ref.agentId, signal);
+      const found = current.find(({ task }) =>
+        task.Status.ContainerStatus?.ContainerID === containerId
+      );
+      const container = await inspectContainer(api, containerId, found?.node ?? null, signal);
+      if (!container || !belongsTo(container.Config.Labels, ref.agentId)) return null;
+      return {
+        id: containerId,
+        name: found?.name ?? container.Name.replace(/^\//, ""),
+        node: found?.node ?? null,
+        tty: container.Config.Tty,
+      };
+    },
+
+    async metrics(ref, signal) {
+      const { current } = await runningTasks(ref.name, ref.agentId, signal);
+      const measured = await mapLimited(current, 8, async ({ task, name, node }) => {
+        const id = task.Status.ContainerStatus?.ContainerID;
+        if (!id || task.Status.State !== "running") return null;
+        const container = await inspectContainer(api, id, node, signal);
+        return container && { id, name, node, limits: containerLimits(container) };
+      });
+      return await readDockerMetrics(
+        api,
+        measured.filter((one) => one !== null),
+        context.now,
+        signal,
+      );
+    },
+  };
+}
+
+/** Types 2 and 4 are Portainer's agent, which reaches every node of the Swarm. */
+function behindAgent(endpoint: Endpoint): boolean {
+  return endpoint.Type === 2 || endpoint.Type === 4;
+}
+
+/** Of every slot the newest task, as long as it is meant to run. */
+function presentTasks(tasks: Task[]): Task[] {
+  const newest = new Map<number, Task>();
+  for (const one of tasks) {
+    const known = newest.get(one.Slot);
+    if (!known || rank(one) > rank(known)) newest.set(one.Slot, one);
+  }
+  return [...newest.values()]
+    .filter(({ DesiredState }) => DesiredState === "running" || DesiredState === "ready")
+    .sort((a, b) => a.Slot - b.Slot);
+
+  // During an update a slot's next task is there before the old one has ended.
+  function rank(one: Task): string {
+    return `${
+      one.DesiredState === "running" || one.DesiredState === "ready" ? 1 : 0
+    }${one.CreatedAt}`;
+  }
+}
+
+function fromTask(
+  one: Task,
+  name: string,
+  services: Service[],
+  tasks: Task[],
+  container: ContainerState | null,
+): ContainerState {
+  const restartCount = failedBefore(one, tasks).length + (container?.restartCount ?? 0);
+  if (container) return { ...container, restartCount };
+  const status = taskStatus(one.Status.State);
+  const running = status === "running";
+  return {
+    id: one.Status.ContainerStatus?.ContainerID ?? one.ID,
+    name,
+    status,
+    health: null,
+    image: services[0] ? imageOf(services[0]) : "",
+    startedAt: running ? one.Status.Timestamp ?? null : null,
+    finishedAt: status === "exited" ? one.Status.Timestamp ?? null : null,
+    restartCount,
+    exitCode: status === "exited" ? one.Status.ContainerStatus?.ExitCode ?? null : null,
+    oomKilled: false,
+    healthOutput: null,
+    healthDurationMs: null,
+    healthCheckedAt: null,
+  };
+}
+
+function failedBefore(one: Task, tasks: Task[]): Task[] {
+  return tasks.filter((other) =>
+    other.ID !== one.ID && other.Slot === one.Slot &&
+    (other.Status.State === "failed" || other.Status.State === "rejected")
+  );
+}
+
+function taskStatus(state: string): ContainerStatus {
+  switch (state) {
+    case "running":
+      return "running";
+    case "complete":
+    case "shutdown":
+    case "failed":
+    case "rejected":
+    case "remove":
+    case "orphaned":
+      return "exited";
+    default:
+      return "created";
+  }
+}
+
+function findFailure(
+  containers: ContainerState[],
+  tasks: Task[],
+  rolledBack: boolean,
+): WorkloadFailure | null {
+  for (const one of presentTasks(tasks)) {
+    if (one.Status.State === "running") continue;
+    const before = failedBefore(one, tasks);
+    const words = [one, ...before].map(({ Status }) => Status.Err ?? "");
+    const reason = words.map(recogniseReason).find((found) => found !== null);
+    if (reason === "no_capacity" || reason === "image_not_found") return failure(reason);
+    if (before.length >= FAILED_TASKS) {
+      const exitCode = before.at(-1)?.Status.ContainerStatus?.ExitCode;
+      return failure(
+        words.some((word) => /unhealthy container/i.test(word))
+          ? "unhealthy"
+          : reason ?? "crash_loop",
+        { exitCode },
+      );
+    }
+  }
+  if (rolledBack) return failure("rolled_back");
+  const unhealthy = containers.find(({ health }) => health === "unhealthy");
+  return unhealthy ? failure("unhealthy", { container: unhealthy.name }) : null;
+}
+
+function servicePorts(main: Service | undefined, tasks: Task[]): ServicePort[] {
+  const ports = [
+    ...(main?.Endpoint?.Ports ?? []),
+    ...tasks.flatMap(({ Status }) => Status.PortStatus?.Ports ?? []),
+  ];
+  const byNumber = new Map<number, ServicePort>();
+  for (const { Protocol, TargetPort, PublishedPort } of ports) {
+    if (!PublishedPort) continue;
+    byNumber.set(PublishedPort, {
+      published: PublishedPort,
+      target: TargetPort,
+      protocol: Protocol === "udp" ? "udp" : "tcp",
+    });
+  }
+  return [...byNumber.values()].sort((a, b) => a.published - b.published);
+}
+
+/** Without the digest that the engine may have added. */
+function imageOf(one: Service): string {
+  return (one.Spec.TaskTemplate.ContainerSpec?.Image ?? "").replace(/@sha256:[0-9a-f]{64}$/, "");
+}
+
+function labelledRevision(main: Service | undefined): number | null {
+  const revision = Number(main?.Spec.Labels?.[REVISION_LABEL] ?? NaN);
+  return Number.isInteger(revision) && main?.Spec.Labels?.[AGENT_LABEL] ? revision : null;
+}
