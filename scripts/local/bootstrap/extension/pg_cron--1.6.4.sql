@@ -81,7 +81,10 @@ begin
     foreach item in array pg_catalog.string_to_array(pg_catalog.lower(fields[field]), ',') loop
       continue when field = 3 and item = '$';
       parts := pg_catalog.regexp_match(item, '^(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/([1-9][0-9]?))?$');
-      if parts is null or (parts[1] = '*' and parts[2] is not null) then
+      -- `*-5` and `5/2` mean nothing.
+      if parts is null
+        or (parts[1] = '*' and parts[2] is not null)
+        or (parts[1] <> '*' and parts[2] is null and parts[3] is not null) then
         return false;
       end if;
       bounds := '{}';
