@@ -95,6 +95,9 @@ export async function locateFiles(stateDir: string): Promise<PostgresFiles> {
 }
 
 async function choosePlace(stateDir: string, user: ServerUser): Promise<string> {
+  // A directory made for us alone (mkdtemp does) may let the server pass through to its own part.
+  const mode = (await fs.stat(stateDir)).mode & 0o777;
+  if (user && canEnter(path.dirname(stateDir), user)) await fs.chmod(stateDir, mode | 0o011);
   if (canEnter(stateDir, user)) return path.join(stateDir, "postgres");
   const real = await fs.realpath(stateDir);
   const hash = createHash("sha256").update(real).digest("hex").slice(0, 12);
