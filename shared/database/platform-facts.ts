@@ -15,8 +15,14 @@ const QUESTION = sqlText`
     from wanted w
     left join pg_catalog.pg_class c on c.oid = to_regclass('public.' || w.name)
   ), followed as (
-    select array_agg(p.tablename::text) as names from pg_catalog.pg_publication_tables p
-    where p.pubname = 'supabase_realtime' and p.schemaname = 'public'
+    -- Not pg_publication_tables: that lists the partitions of a table instead of the table.
+    select array_agg(c.relname::text) as names
+    from pg_catalog.pg_publication p
+    join pg_catalog.pg_class c on c.relnamespace = 'public'::regnamespace
+      and (p.puballtables or exists (
+        select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid
+      ))
+    where p.pubname = 'supabase_realtime'
   )
   select jsonb_build_object(
     'tablesExist', (select bool_and(t.oid is not null) from tables t),

@@ -25,16 +25,20 @@ const unixSeconds = (time: string | Date) => Math.ceil(new Date(time).getTime() 
  * which can name both windows.
  */
 export function rateLimitHeaders(limit: RateLimit, now: Date): Record<string, string> {
-  const left = (time: string | Date) =>
-    Math.max(0, Math.ceil((new Date(time).getTime() - now.getTime()) / 1000));
+  // At most the window itself: the database's clock may be ahead of ours.
+  const left = (time: string | Date, seconds: number) =>
+    Math.min(seconds, Math.max(0, Math.ceil((new Date(time).getTime() - now.getTime()) / 1000)));
   const headers: Record<string, string> = {
     "X-RateLimit-Limit": String(limit.window_limit),
     "X-RateLimit-Remaining": String(limit.window_remaining),
     "X-RateLimit-Reset": String(unixSeconds(limit.window_reset)),
     "RateLimit-Policy": `"default";q=${limit.window_limit};w=${limit.window_seconds}, ` +
       `"burst";q=${limit.burst_limit};w=${limit.burst_seconds}`,
-    "RateLimit": `"default";r=${limit.window_remaining};t=${left(limit.window_reset)}, ` +
-      `"burst";r=${limit.burst_remaining};t=${left(limit.burst_reset)}`,
+    "RateLimit":
+      `"default";r=${limit.window_remaining};t=${
+        left(limit.window_reset, limit.window_seconds)
+      }, ` +
+      `"burst";r=${limit.burst_remaining};t=${left(limit.burst_reset, limit.burst_seconds)}`,
   };
   if (!limit.allowed) headers["Retry-After"] = String(limit.retry_after);
   return headers;
