@@ -122,12 +122,13 @@ begin
     end if;
   end if;
   return jsonb_build_object(
-    'operation', to_jsonb(held), 'agent', to_jsonb(target),
-    'deployment', coalesce(to_jsonb(placed), held.request || jsonb_build_object('agent_id', held.agent_id)),
+    'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) end,
+    'deployment', case when placed.id is not null then to_jsonb(placed)
+      else held.request || jsonb_build_object('agent_id', held.agent_id) end,
     'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
       select s.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets s on s.id = cc.secret_id
       where cc.cluster_id = site.id)) end,
-    'template', to_jsonb(template),
+    'template', case when template.id is not null then to_jsonb(template) end,
     'environment', coalesce((
       select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
       where e.agent_id = held.agent_id), '{}'),

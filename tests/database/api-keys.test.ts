@@ -1,0 +1,97 @@
+import { createHash } from "node:crypto";
+import { beforeAll, expect, test } from "vitest";
+import { createRunningAgent, createWorld, type Person, refusal, type World } from "./support.ts";
+
+let world: World;
+let owner: Person;
+let agentId: string;
+
+beforeAll(async () => {
+  world = await createWorld();
+  owner = await world.person();
+  agentId = await createRunningAgent(world, owner);
+});
+
+const generate = async (
+  person: Person,
+  options: { role?: string; permissions?: string[]; email?: string } = {},
+) => {
+  const rows = await person.do((t) =>
+    t`select generate_api_key('k', ${options.role ?? null}, ${options.permissions ?? null}, null, ${
+      options.email ?? null
+    }) as key`
+  );
+  return rows[0]?.key as { api_key: string; key_id: string; user_id: string; role: string };
+};
+
+test("a key is alk_ and 192 random bits, and only its digest is kept", async () => {
+  const key = await generate(owner);
+  expect(key.api_key).toMatch(/^alk_[0-9a-f]{48}$/);
+  const digest = createHash("sha256").update(key.api_key).digest();
+  const [found] = await world.sql`select private.authenticate_api_key(${digest}) as key`;
+  expect(found?.key).toMatchObject({ key_id: key.key_id, user_id: owner.id, revoked_at: null });
+  const [kept] = await world
+    .sql`select to_jsonb(k)::text as text from api_keys k where id = ${key.key_id}`;
+  expect(kept?.text).not.toContain(key.api_key);
+});
+
+test("a narrowed key reads, and may do no more", async () => {
+  const reader = await world.withKey(owner, ["agents:read"]);
+  expect(await reader.do((t) => t`select id from agents`)).toHaveLength(1);
+  expect(await refusal(reader.do((t) => t`select scale_agent(${agentId}, 2)`)))
+    .toMatchObject({ code: "PERMISSION_DENIED", status: 403 });
+  expect(await refusal(reader.do((t) => t`insert into agents (name) values ('x')`))).toMatchObject({
+    code: "42501",
+  });
+  expect(await reader.do((t) => t`delete from agents returning id`)).toHaveLength(0);
+});
+
+test("a revoked key is worth nothing, at once", async () => {
+  const reader = await world.withKey(owner, ["agents:read"]);
+  await owner.do((t) => t`select revoke_api_key(${reader.keyId})`);
+  expect(await reader.do((t) => t`select id from agents`)).toHaveLength(0);
+  expect(await refusal(reader.do((t) => t`select agent_snapshot(${agentId})`))).toMatchObject({
+    code: "PERMISSION_DENIED",
+  });
+});
+
+test("an expired key is worth nothing", async () => {
+  const reader = await world.withKey(owner, ["agents:read"]);
+  await world
+    .sql`update api_keys set expires_at = now() - interval '1 second' where id = ${reader.keyId}`;
+  expect(await reader.do((t) => t`select id from agents`)).toHaveLength(0);
+});
+
+test("a key cannot make a key that can do more", async () => {
+  const reader = await world.withKey(owner, ["agents:read"]);
+  expect(await refusal(generate(reader, { permissions: ["agents:write"] }))).toMatchObject({
+    code: "PERMISSION_DENIED",
+    status: 403,
+  });
+});
+
+test("a key cannot have a role that its owner lacks", async () => {
+  expect(await refusal(generate(owner, { role: "ADMIN" }))).toMatchObject({
+    code: "PERMISSION_DENIED",
+    status: 403,
+  });
+});
+
+test("only administrators make keys for others", async () => {
+  const other = await world.person();
+  expect(await refusal(generate(owner, { email: other.email }))).toMatchObject({
+    code: "PERMISSION_DENIED",
+    status: 403,
+  });
+  const key = await generate(await world.person("admin"), { email: other.email, role: "USER" });
+  expect(key).toMatchObject({ user_id: other.id, role: "user" });
+});
+
+test("nobody revokes another user's key", async () => {
+  const { key_id } = await generate(owner);
+  const stranger = await world.person();
+  expect(await refusal(stranger.do((t) => t`select revoke_api_key(${key_id})`))).toMatchObject({
+    code: "API_KEY_NOT_FOUND",
+    status: 404,
+  });
+});
