@@ -24,6 +24,11 @@ export class OperationCancelled extends Error {
   override readonly name = "OperationCancelled";
 }
 
+/** The worker has to end soon: leave the operation as it is. */
+export class WorkerStopping extends Error {
+  override readonly name = "WorkerStopping";
+}
+
 /** The cluster's breaker is open: come back at `retryAt` (milliseconds since the epoch). */
 export class BreakerOpen extends Error {
   override readonly name = "BreakerOpen";

@@ -41,14 +41,23 @@ const reportedCheck = z.object({
   response_time_ms: z.number().nonnegative().nullish(),
 });
 
-/** A look at a workload in the columns of `deployments`, without the secrets an agent may have reported. */
-export function observationOf(state: WorkloadState, redactor: Redactor): Observation {
+/**
+ * A look at a workload in the columns of `deployments`, without the secrets an agent may have reported.
+ *
+ * @param urlTemplate where agents are reached, with `{agent}` and `{name}`; null: the address the driver found
+ */
+export function observationOf(
+  state: WorkloadState,
+  redactor: Redactor,
+  urlTemplate: string | null,
+): Observation {
   return redactor.data({
     replicas_ready: state.ready,
     containers: state.containers.map(observedContainer),
     services: state.services,
     health: healthOf(state),
-    url: state.url,
+    url: urlTemplate === null ? state.url : urlTemplate
+      .replaceAll("{agent}", state.ref.agentId).replaceAll("{name}", state.ref.name),
   });
 }
 

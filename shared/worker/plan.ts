@@ -1,4 +1,4 @@
-import type { ClusterConnection } from "../orchestrators/types.ts";
+import type { Cluster } from "./queue.ts";
 
 /** Plain JSON. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
@@ -15,7 +15,7 @@ export interface StepRecord {
   detail?: { [key: string]: Json | undefined } | null;
 }
 
-/** A claimed row of `public.operations`, as far as the worker reads it. */
+/** A claimed row of `public.operations`, as far as the worker reads it, with its lease. */
 export interface Operation {
   id: string;
   agent_id: string;
@@ -34,8 +34,11 @@ export interface Operation {
 /** Everything an operation needs, from `private.operation_plan`. Holds secrets: never logged, never stored. */
 export interface OperationPlan {
   operation: Operation;
+  /** Null when the agent's row is gone: then all that is left to do is to remove its stack. */
   agent: {
     id: string;
+    generation: number;
+    replicas: number;
     name: string;
     description: string | null;
     framework: string | null;
@@ -62,17 +65,19 @@ export interface OperationPlan {
     } | null;
     supabase_config: { [key: string]: Json | undefined } | null;
     settings: Json;
-  };
+  } | null;
   deployment: {
-    id: string;
     stack_id: string | null;
     stack_name: string;
     namespace: string | null;
-    replicas_desired: number;
-    revision: number;
-    state: string;
+    endpoint_id: number | null;
+    orchestrator: string | null;
+    console_url?: string | null;
+    /** `agents.generation` that runs; 0 before the first deployment. */
+    observed_generation?: number;
   };
-  cluster: ClusterConnection;
+  /** Null when the cluster was taken out of the installation. */
+  cluster: Cluster | null;
   template: {
     name: string;
     image: string;
@@ -80,7 +85,7 @@ export interface OperationPlan {
     health_path: string | null;
     command: string[] | null;
     labels: Record<string, string> | null;
-  };
+  } | null;
   /** The agent's environment in clear. */
   environment: Record<string, string>;
 }
@@ -93,5 +98,5 @@ export interface Placement {
   endpoint_id: number | null;
   url: string | null;
   console_url: string | null;
-  orchestrator: string;
+  orchestrator: string | null;
 }

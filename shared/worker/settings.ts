@@ -17,9 +17,12 @@ export interface WorkerSettings {
   /** Deployments one worker watches at the same moment, and at most so many of one cluster. */
   collections: number;
   collectionsPerCluster: number;
+  /** Seconds between two looks at the containers of a deployment, and two reads of its logs. */
+  stateSeconds: number;
+  logsSeconds: number;
   /** Longest time one look at a deployment (state, logs, metrics together) may take. */
   collectionTimeoutSeconds: number;
-  /** Upper bound of one read of a container's log, and of all reads of one look. */
+  /** Upper bound of one round of reading the logs of a deployment, and of all rounds of one look. */
   logReadBytes: number;
   logLookBytes: number;
   /** How far collection may fall behind an agent's output before it skips to the present. */
@@ -35,6 +38,8 @@ const DEFAULTS: WorkerSettings = {
   unhealthySeconds: 90,
   collections: 32,
   collectionsPerCluster: 8,
+  stateSeconds: 2,
+  logsSeconds: 1,
   collectionTimeoutSeconds: 15,
   logReadBytes: 1_048_576,
   logLookBytes: 8_388_608,
@@ -50,6 +55,8 @@ const ROWS: Record<keyof WorkerSettings, [category: string, key: string]> = {
   unhealthySeconds: ["operations", "unhealthy_seconds"],
   collections: ["collection", "concurrency"],
   collectionsPerCluster: ["collection", "concurrency_per_cluster"],
+  stateSeconds: ["collection", "state_seconds"],
+  logsSeconds: ["collection", "logs_seconds"],
   collectionTimeoutSeconds: ["collection", "timeout_seconds"],
   logReadBytes: ["collection", "log_read_bytes"],
   logLookBytes: ["collection", "log_look_bytes"],

@@ -9,37 +9,46 @@ import type { OperationPlan } from "./plan.ts";
  */
 export function workloadSpec(plan: OperationPlan): WorkloadSpec {
   const { agent, deployment, operation, template } = plan;
+  if (agent === null || template === null) {
+    const field = agent === null ? "agent" : "portainer.template";
+    throw invalid([{ field, message: "does not exist" }]);
+  }
   const spec: WorkloadSpec = {
     agentId: agent.id,
     name: deployment.stack_name,
     image: template.image,
     ...(template.command === null ? {} : { command: template.command }),
-    replicas: deployment.replicas_desired,
-    environment: { ...identity(plan), ...plan.environment },
+    replicas: agent.replicas,
+    environment: { ...identity(agent, template), ...plan.environment },
     resources: agent.resources ?? {},
     port: template.port,
-    healthCheck: healthCheck(plan),
+    healthCheck: healthCheck(agent, template),
     labels: template.labels ?? {},
     strategy: strategyOf(operation.request, agent.portainer?.deployment_strategy),
     maxUnavailable: maxUnavailableOf(operation.request),
-    scaling: scalingOf(plan),
-    revision: deployment.revision,
+    scaling: scalingOf(agent),
+    revision: agent.generation,
   };
   const faults = faultsOf(spec);
-  if (faults.length > 0) {
-    throw new OperationFailure("VALIDATION_ERROR", "The agent's configuration cannot be deployed", {
-      component: "worker",
-      fields: faults,
-    });
-  }
+  if (faults.length > 0) throw invalid(faults);
   return spec;
 }
+
+function invalid(fields: { field: string; message: string }[]): OperationFailure {
+  return new OperationFailure("VALIDATION_ERROR", "The agent's configuration cannot be deployed", {
+    component: "worker",
+    fields,
+  });
+}
+
+type Agent = NonNullable<OperationPlan["agent"]>;
+type Template = NonNullable<OperationPlan["template"]>;
 
 /** Where the deployment's row says the workload stands. */
 export function workloadRef(plan: OperationPlan): WorkloadRef {
   const { deployment } = plan;
   return {
-    agentId: plan.agent.id,
+    agentId: plan.operation.agent_id,
     name: deployment.stack_name,
     stackId: deployment.stack_id,
     namespace: deployment.namespace,
@@ -47,7 +56,7 @@ export function workloadRef(plan: OperationPlan): WorkloadRef {
 }
 
 /** What tells a container which agent it is; the agent's own environment wins over these. */
-function identity({ agent, template }: OperationPlan): Record<string, string> {
+function identity(agent: Agent, template: Template): Record<string, string> {
   const facts: Record<string, string | null> = {
     AGENT_ID: agent.id,
     AGENT_NAME: agent.name,
@@ -79,7 +88,7 @@ function list(values: string[] | null): string | null {
   return values === null || values.length === 0 ? null : values.join(",");
 }
 
-function healthCheck({ agent, template }: OperationPlan): HealthCheck | null {
+function healthCheck(agent: Agent, template: Template): HealthCheck | null {
   const wanted = agent.portainer?.health_checks;
   if (template.health_path === null || template.port === null || wanted?.enabled === false) {
     return null;
@@ -114,7 +123,7 @@ function maxUnavailableOf(request: OperationPlan["operation"]["request"]): numbe
     : 1;
 }
 
-function scalingOf({ agent }: OperationPlan): Scaling | null {
+function scalingOf(agent: Agent): Scaling | null {
   const { scaling } = agent;
   if (scaling?.minReplicas === undefined || scaling.maxReplicas === undefined) return null;
   return {

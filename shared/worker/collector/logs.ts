@@ -45,8 +45,7 @@ export async function readLogs(
     signal: AbortSignal;
   },
 ): Promise<LogRound> {
-  const share = Math.floor(tools.settings.logLookBytes / Math.max(1, sources.length));
-  const limitBytes = Math.max(65_536, Math.min(tools.settings.logReadBytes, share));
+  const limitBytes = Math.max(65_536, Math.floor(tools.settings.logReadBytes / sources.length));
   const round: LogRound = { rows: [], cursors: { ...cursors }, behind: [] };
   for (let start = 0; start < sources.length; start += READ_AT_ONCE) {
     await Promise.all(

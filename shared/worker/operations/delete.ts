@@ -4,8 +4,7 @@ const removeContainers: Step = {
   name: "remove_containers",
   run: async (work) => {
     if (await work.look() === null) return done;
-    await work.about("remove");
-    await work.upstream.remove(work.ref, work.signal);
+    await work.act("remove", () => work.upstream.remove(work.ref, work.signal));
     return done;
   },
 };
@@ -14,8 +13,7 @@ const verifyRemoved: Step = {
   name: "verify_removed",
   run: async (work) => {
     if (await work.look() !== null) {
-      await work.about("remove");
-      await work.upstream.remove(work.ref, work.signal);
+      await work.act("remove", () => work.upstream.remove(work.ref, work.signal));
       if (await work.look() !== null) return waiting("the containers to go");
     }
     return await mayStillAppear(work) ? waiting("a creation that was cut off") : done;

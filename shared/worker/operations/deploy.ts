@@ -1,15 +1,22 @@
-import { ensureWorkload } from "./ensure.ts";
+import { deployWorkload, ensureWorkload } from "./ensure.ts";
 import { createContainerTemplate, validateConfiguration } from "./prepare.ts";
 import { rollout } from "./rollout.ts";
 import { type Procedure, type Step, waiting } from "./step.ts";
+import { mayStillBeWorking } from "./unsettled-call.ts";
 
 const deployToPortainer: Step = {
   name: "deploy_to_portainer",
+  applies: true,
   run: async (work) => {
     let state = await ensureWorkload(work);
-    if (state !== null && state.status === "inactive") {
-      await work.about("start");
-      await work.upstream.start(work.ref, work.spec, work.signal);
+    if (state === null) return waiting("the stack to appear");
+    const outdated = state.revision !== work.spec.revision && !mayStillBeWorking(work, "deploy");
+    // One that failed in an earlier operation gets another chance, once.
+    if (outdated || (state.status === "failed" && work.step.detail?.call === undefined)) {
+      state = await deployWorkload(work);
+    }
+    if (state?.status === "inactive") {
+      await work.act("start", () => work.upstream.start(work.ref, work.spec, work.signal));
       state = await work.look();
     }
     return state === null ? waiting("the stack to appear") : rollout(work, state);

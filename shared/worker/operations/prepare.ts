@@ -15,11 +15,8 @@ export const createContainerTemplate: Step = {
   name: "create_container_template",
   local: true,
   run: (work) => {
-    work.note({
-      template: work.plan.template.name,
-      image: work.spec.image,
-      revision: work.spec.revision,
-    });
+    const { image, revision } = work.spec;
+    work.note({ template: work.plan.template?.name, image, revision });
     return Promise.resolve(done);
   },
 };

@@ -65,5 +65,5 @@ function unhealthy(work: Work, state: WorkloadState): OperationFailure {
 
 /** Which part of the platform an error is about, as seed 000 names it. */
 export function componentOf(work: Pick<Work, "plan">): string {
-  return work.plan.cluster.kind === "kubernetes" ? "kubernetes" : "portainer";
+  return work.plan.cluster?.kind === "kubernetes" ? "kubernetes" : "portainer";
 }

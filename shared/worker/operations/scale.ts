@@ -1,18 +1,33 @@
 import { ensureWorkload } from "./ensure.ts";
 import { validateConfiguration } from "./prepare.ts";
-import { done, type Procedure, type Step, waiting } from "./step.ts";
+import { done, type Procedure, type Step, waiting, type Work } from "./step.ts";
+import { bringUpToDate } from "./update.ts";
 import { mayStillBeWorking } from "./unsettled-call.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
+/**
+ * Whether the agent differs from what runs by its replicas alone. Asking for other replicas counts its generation up
+ * once; more than that is a change made since, which scaling would mark as rolled out without rolling it out.
+ */
+function changesScaleOnly({ plan, spec }: Work): boolean {
+  const { from_replicas: from, to_replicas: to } = plan.operation.request;
+  const generations = spec.revision - (plan.deployment.observed_generation ?? 0);
+  return generations === 0 || (generations === 1 && from !== to);
+}
+
 const scaleContainers: Step = {
   name: "scale_containers",
+  applies: true,
   run: async (work) => {
     const state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
     if (state.desired === work.spec.replicas && state.revision === work.spec.revision) return done;
     if (mayStillBeWorking(work, "scale")) return waiting("the scaling to come through");
-    await work.about("scale");
-    await work.upstream.scale(work.ref, work.spec, work.signal);
+    if (!changesScaleOnly(work)) {
+      await bringUpToDate(work);
+      return done;
+    }
+    await work.act("scale", () => work.upstream.scale(work.ref, work.spec, work.signal));
     return done;
   },
 };

@@ -1,15 +1,22 @@
-import { ensureWorkload } from "./ensure.ts";
+import { deployWorkload, ensureWorkload } from "./ensure.ts";
 import { done, type Procedure, type Step, waiting } from "./step.ts";
+import { bringUpToDate } from "./update.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
 const startContainers: Step = {
   name: "start_containers",
+  applies: true,
   run: async (work) => {
     const state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
-    if (state.status !== "inactive") return done;
-    await work.about("start");
-    await work.upstream.start(work.ref, work.spec, work.signal);
+    if (state.status === "inactive") {
+      await work.act("start", () => work.upstream.start(work.ref, work.spec, work.signal));
+    } else if (state.revision !== work.spec.revision) {
+      await bringUpToDate(work);
+    } else if (state.status === "failed" && work.step.detail?.call === undefined) {
+      // One that failed in an earlier operation gets another chance, once.
+      await deployWorkload(work);
+    }
     return done;
   },
 };

@@ -37,10 +37,10 @@ export interface Work {
   /** The real state, asked now; also what the deployment's row will show. Null: there is no such workload. */
   look(): Promise<WorkloadState | null>;
   /**
-   * Writes down that a call with lasting effects is about to be made, before it is made. If the worker
-   * dies in it, the next one knows that it may have worked or may still be working.
+   * Makes a call with lasting effects. That it is about to be made is written down first: if the worker dies in it, the
+   * next one knows that it may have worked or may still be working.
    */
-  about(call: string): Promise<void>;
+  act<T>(call: string, make: () => Promise<T>): Promise<T>;
   /** Where `deploy` put the workload. */
   placed(ref: WorkloadRef): void;
   /** When an earlier operation on this agent began a call that it did not see the end of; null when none did. */
@@ -52,6 +52,11 @@ export interface Step {
   readonly name: string;
   /** Makes no upstream call, so its record can travel with the next one. */
   readonly local?: boolean;
+  /**
+   * Brings the agent's present generation to the cluster. When the agent changes while the operation is under way,
+   * the step is done again for what it is by then.
+   */
+  readonly applies?: boolean;
   run(work: Work): Promise<StepResult>;
 }
 

@@ -5,8 +5,7 @@ const stopContainers: Step = {
   run: async (work) => {
     const state = await work.look();
     if (state === null || state.status === "inactive") return done;
-    await work.about("stop");
-    await work.upstream.stop(work.ref, work.signal);
+    await work.act("stop", () => work.upstream.stop(work.ref, work.signal));
     return done;
   },
 };

@@ -7,6 +7,8 @@ import type { Work } from "./step.ts";
  */
 export function mayStillBeWorking(work: Work, call: string): boolean {
   const { detail } = work.step;
-  if (detail?.call !== call || typeof detail.called_at !== "string") return false;
+  if (detail?.call !== call || typeof detail.called_at !== "string" || detail.returned) {
+    return false;
+  }
   return work.clock.now() < Date.parse(detail.called_at) + work.settings.settleSeconds * 1000;
 }
