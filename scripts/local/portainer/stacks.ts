@@ -1,0 +1,199 @@
+import { type ComposeFile, InvalidStackFile, parseComposeFile } from "./compose_file.ts";
+import { ComposeProject } from "./compose_project.ts";
+import type { Endpoint } from "./endpoints.ts";
+import { DockerError, PortainerError } from "./errors.ts";
+import type { StackRecord, Store } from "./store.ts";
+import { SwarmStack } from "./swarm_stack.ts";
+
+/** What a client gives to create or update a stack. */
+export interface StackInput {
+  file: string;
+  env: { name: string; value: string }[];
+}
+
+const SWARM = 1;
+const COMPOSE = 2;
+const ACTIVE = 1;
+const INACTIVE = 2;
+
+/** Portainer's own rule: lower case, and nothing but letters, digits, `-` and `_`. */
+export const normalizeName = (name: string): string =>
+  name.toLowerCase().replaceAll(/[^-_a-z0-9]+/g, "");
+
+/** The stacks of this Portainer: the record of what was asked for, and the deploying of it. */
+export class Stacks {
+  readonly #store: Store;
+  readonly #endpoints: Endpoint[];
+  /** Stacks are deployed one after the other, as Portainer does under its lock. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(store: Store, endpoints: Endpoint[]) {
+    this.#store = store;
+    this.#endpoints = endpoints;
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  all(): StackRecord[] {
+    return this.#store.state.stacks;
+  }
+
+  /** @throws PortainerError 404 */
+  get(id: number): StackRecord {
+    const stack = this.all().find((candidate) => candidate.id === id);
+    if (!stack) {
+      throw new PortainerError(
+        404,
+        "Unable to find a stack with the specified identifier inside the database",
+        "Object not found inside the database (bucket=stacks, key=" + id + ")",
+      );
+    }
+    return stack;
+  }
+
+  #endpoint(id: number): Endpoint {
+    return this.#endpoints.find((endpoint) => endpoint.id === id)!;
+  }
+
+  #parse({ file, env }: StackInput): ComposeFile {
+    try {
+      return parseComposeFile(
+        file,
+        Object.fromEntries(env.map(({ name, value }) => [name, value])),
+      );
+    } catch (error) {
+      if (error instanceof InvalidStackFile) {
+        throw new PortainerError(400, "Invalid stack file content", error.message);
+      }
+      throw new PortainerError(
+        500,
+        `failed to deploy a stack: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  async #deploy(
+    stack: { name: string; endpointId: number },
+    file: ComposeFile,
+    options: { prune: boolean; forceRecreate: boolean },
+  ): Promise<void> {
+    const endpoint = this.#endpoint(stack.endpointId);
+    try {
+      if (endpoint.swarm) new SwarmStack(endpoint.swarm, stack.name).deploy(file, options);
+      else await new ComposeProject(endpoint.engine, stack.name).up(file, options);
+    } catch (error) {
+      if (!(error instanceof DockerError)) throw error;
+      throw new PortainerError(
+        500,
+        `failed to deploy a stack: Error response from daemon: ${error.message}`,
+      );
+    }
+  }
+
+  async #takeDown(stack: { name: string; endpointId: number }): Promise<void> {
+    const endpoint = this.#endpoint(stack.endpointId);
+    if (endpoint.swarm) new SwarmStack(endpoint.swarm, stack.name).remove();
+    else await new ComposeProject(endpoint.engine, stack.name).down();
+  }
+
+  /**
+   * Deploys a new stack and records it once it is up.
+   * @throws PortainerError 409 for a name in use, 400 for a file that is no YAML, 500 when it cannot be deployed
+   */
+  create(endpoint: Endpoint, swarmId: string, name: string, input: StackInput) {
+    return this.#alone(async () => {
+      const normal = normalizeName(name);
+      if (!normal) throw new PortainerError(400, "Invalid request payload", "Invalid stack name");
+      this.#refuseTaken(endpoint, normal);
+      const file = this.#parse(input);
+      const now = Math.floor(Date.now() / 1000);
+      const stack: StackRecord = {
+        id: this.#store.state.nextStackId++,
+        name: normal,
+        type: endpoint.swarm ? SWARM : COMPOSE,
+        endpointId: endpoint.id,
+        swarmId,
+        env: input.env,
+        file: input.file,
+        status: ACTIVE,
+        created: now,
+        updated: 0,
+      };
+      try {
+        await this.#deploy(stack, file, { prune: false, forceRecreate: false });
+      } catch (error) {
+        if (!endpoint.swarm) await this.#takeDown(stack);
+        throw error;
+      }
+      this.all().push(stack);
+      this.#store.save();
+      return stack;
+    });
+  }
+
+  #refuseTaken(endpoint: Endpoint, name: string): void {
+    const inUse =
+      this.all().some((stack) => stack.endpointId === endpoint.id && stack.name === name) ||
+      endpoint.swarm && new SwarmStack(endpoint.swarm, name).services().length > 0 ||
+      new ComposeProject(endpoint.engine, name).containers().length > 0;
+    if (inUse) {
+      throw new PortainerError(409, `A stack with the normalized name '${name}' already exists`);
+    }
+  }
+
+  /** Deploys another file and other variables; those that are not sent again are gone. */
+  update(
+    stack: StackRecord,
+    input: StackInput,
+    options: { prune: boolean; forceRecreate: boolean },
+  ): Promise<StackRecord> {
+    return this.#alone(async () => {
+      const file = this.#parse(input);
+      await this.#deploy(stack, file, options);
+      Object.assign(stack, {
+        file: input.file,
+        env: input.env,
+        status: ACTIVE,
+        updated: Math.floor(Date.now() / 1000),
+      });
+      this.#store.save();
+      return stack;
+    });
+  }
+
+  /** @throws PortainerError 400 when it is active already */
+  start(stack: StackRecord): Promise<StackRecord> {
+    return this.#alone(async () => {
+      if (stack.status === ACTIVE) throw new PortainerError(400, "Stack is already active");
+      const file = this.#parse({ file: stack.file, env: stack.env });
+      await this.#deploy(stack, file, { prune: true, forceRecreate: false });
+      stack.status = ACTIVE;
+      this.#store.save();
+      return stack;
+    });
+  }
+
+  /** Takes the containers down and keeps the stack. @throws PortainerError 400 when it is inactive already */
+  stop(stack: StackRecord): Promise<StackRecord> {
+    return this.#alone(async () => {
+      if (stack.status === INACTIVE) throw new PortainerError(400, "Stack is already inactive");
+      await this.#takeDown(stack);
+      stack.status = INACTIVE;
+      this.#store.save();
+      return stack;
+    });
+  }
+
+  remove(stack: StackRecord): Promise<void> {
+    return this.#alone(async () => {
+      await this.#takeDown(stack);
+      const at = this.all().indexOf(stack);
+      if (at >= 0) this.all().splice(at, 1);
+      this.#store.save();
+    });
+  }
+}
