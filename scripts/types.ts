@@ -4,20 +4,18 @@
  * file is not what the migrations amount to.
  */
 import * as fs from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { startDatabase } from "./local/database.ts";
 import { StackError } from "./local/errors.ts";
-import { createLog } from "./local/log.ts";
-import { removeDatabase } from "./local/postgres.ts";
+import { runSupabase } from "./supabase-cli.ts";
+import { withThrowAwayDatabase } from "./throw-away-database.ts";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const file = path.join(root, "shared", "database", "types.ts");
 const header = "// Generated from supabase/migrations by `npm run types`. Do not edit.\n";
 
 try {
-  const types = header + await withDatabase(generateTypes);
+  const types = header + await withThrowAwayDatabase(generateTypes);
   if (!Deno.args.includes("--check")) {
     await fs.mkdir(path.dirname(file), { recursive: true });
     await fs.writeFile(file, types);
@@ -31,45 +29,15 @@ try {
   Deno.exit(1);
 }
 
-async function withDatabase<T>(use: (url: string) => Promise<T>): Promise<T> {
-  const stateDir = await fs.mkdtemp(path.join(tmpdir(), "agent-launchpad-types-"));
-  const log = createLog("warn", (line) => console.error(line));
-  try {
-    const server = await startDatabase({
-      config: { stateDir, host: "127.0.0.1", ports: { db: freePort() } },
-      keys: { databasePassword: "postgres" },
-      log,
-      settings: { fsync: "off" },
-    });
-    try {
-      return await use(server.url("postgres"));
-    } finally {
-      await server.stop();
-    }
-  } finally {
-    await removeDatabase(stateDir, log);
-    await fs.rm(stateDir, { recursive: true, force: true });
-  }
-}
-
 async function generateTypes(url: string): Promise<string> {
-  const { code, stdout, stderr } = await new Deno.Command("node", {
-    args: [
-      path.join(root, "node_modules", "supabase", "dist", "supabase.js"),
-      ...["gen", "types", "typescript", `--remote=${url}`, "--schema", "public"],
-    ],
-    cwd: root,
-    env: { SUPABASE_TELEMETRY_DISABLED: "1", SUPABASE_NO_UPDATE_NOTIFIER: "1" },
-  }).output();
-  const text = new TextDecoder().decode(stdout);
-  if (code !== 0 || !text.includes("export type Database")) {
-    throw new StackError(
-      "The Supabase CLI gave no types.",
-      new TextDecoder().decode(stderr).trim(),
-    );
+  const { ok, stdout, stderr } = await runSupabase(
+    ...["gen", "types", "typescript", `--remote=${url}`, "--schema", "public"],
+  );
+  if (!ok || !stdout.includes("export type Database")) {
+    throw new StackError("The Supabase CLI gave no types.", stderr.trim());
   }
   // The CLI reports on its connection in the same stream, before the code.
-  return await format(text.slice(text.indexOf("export type Json")));
+  return await format(stdout.slice(stdout.indexOf("export type Json")));
 }
 
 /** The CLI's output has no line breaks where a diff needs them. */
@@ -85,10 +53,4 @@ async function format(code: string): Promise<string> {
   await writer.close();
   const { stdout } = await child.output();
   return new TextDecoder().decode(stdout);
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }

@@ -152,4 +152,3 @@ as $$
   where k.user_id = abandon_idempotent.user_id and k.key = abandon_idempotent.key and k.status is null;
 $$;
 comment on function private.abandon_idempotent is 'Frees a claimed key whose request did nothing. Definer: called by the api function.';
-

@@ -1,0 +1,41 @@
+/** A migrated database that exists for one purpose only: types, advisors, figures. */
+import * as fs from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { startDatabase } from "./local/database.ts";
+import { createLog } from "./local/log.ts";
+import { removeDatabase } from "./local/postgres.ts";
+
+/**
+ * Runs `use` with the URL of a database (role postgres) that has the bootstrap and all migrations,
+ * on a free port and in a folder of its own, and removes it afterwards.
+ */
+export async function withThrowAwayDatabase<T>(
+  use: (url: string, superuserUrl: string) => Promise<T>,
+  settings: Record<string, string> = { fsync: "off" },
+): Promise<T> {
+  const stateDir = await fs.mkdtemp(path.join(tmpdir(), "agent-launchpad-"));
+  const log = createLog("warn", (line) => console.error(line));
+  try {
+    const server = await startDatabase({
+      config: { stateDir, host: "127.0.0.1", ports: { db: freePort() } },
+      keys: { databasePassword: "postgres" },
+      log,
+      settings,
+    });
+    try {
+      return await use(server.url("postgres"), server.url("supabase_admin"));
+    } finally {
+      await server.stop();
+    }
+  } finally {
+    await removeDatabase(stateDir, log);
+    await fs.rm(stateDir, { recursive: true, force: true });
+  }
+}
+
+function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  listener.close();
+  return listener.addr.port;
+}
