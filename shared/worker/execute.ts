@@ -289,7 +289,7 @@ async function pass(
       log(failure.retryable ? "warn" : "error", "operation attempt failed", {
         code: failure.error.code,
         retryable: failure.retryable,
-        reason: reasonOf(reason),
+        reason: redactor.text(reasonOf(reason)),
       });
       await flush({ is: "fail", failure: { ...failure, error: redactor.data(failure.error) } });
       return "failed";
