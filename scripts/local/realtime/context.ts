@@ -1,0 +1,48 @@
+import type { Sql } from "postgres";
+import type { TokenVerifier } from "../keys.ts";
+import type { Log } from "../log.ts";
+import type { Catalog } from "./catalog.ts";
+import type { Channel } from "./channel.ts";
+import type { Hub } from "./hub.ts";
+import type { Registry } from "./subscriptions.ts";
+
+/** What the parts of Realtime share. */
+export interface Context {
+  sql: Sql;
+  verifyToken: TokenVerifier;
+  log: Log;
+  limits: RealtimeLimits;
+  hub: Hub;
+  registry: Registry;
+  catalog: Catalog;
+  /** Joined channels, which hear when the database is followed again. */
+  channels: Set<Channel>;
+  /** Whether changes of the database arrive. */
+  following(): boolean;
+}
+
+export interface RealtimeLimits {
+  /** One frame of a client. */
+  frameBytes: number;
+  /** One broadcast's payload. */
+  payloadBytes: number;
+  channelsPerClient: number;
+  joinsPerSecond: number;
+  /** Messages of one client besides heartbeats. */
+  messagesPerSecond: number;
+  /** What may wait for a client that reads too slowly. */
+  bufferedBytes: number;
+  /** A client sends a heartbeat every 25 s. */
+  idleMs: number;
+}
+
+/** The platform's figures where it has them. */
+export const DEFAULT_LIMITS: RealtimeLimits = {
+  frameBytes: 5_000_000,
+  payloadBytes: 3_000_500,
+  channelsPerClient: 100,
+  joinsPerSecond: 100,
+  messagesPerSecond: 1_000,
+  bufferedBytes: 8 * 1024 * 1024,
+  idleMs: 60_000,
+};
