@@ -5,6 +5,13 @@ import type { Service, ServiceSpec } from "./swarm_types.ts";
 
 const NAMESPACE = "com.docker.stack.namespace";
 
+/** The wire leaves out what is not set. */
+function withoutNulls<T extends object>(value: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(value).filter(([, item]) => item !== null),
+  ) as Partial<T>;
+}
+
 /** What `docker stack` calls a stack: the services and networks of one file on a Swarm. */
 export class SwarmStack {
   readonly #swarm: Swarm;
@@ -144,8 +151,8 @@ export class SwarmStack {
       Mode: deploy.mode === "global"
         ? { Global: {} }
         : { Replicated: { Replicas: deploy.replicas } },
-      ...optional("UpdateConfig", deploy.update),
-      ...optional("RollbackConfig", deploy.rollback),
+      ...optional("UpdateConfig", deploy.update && withoutNulls(deploy.update)),
+      ...optional("RollbackConfig", deploy.rollback && withoutNulls(deploy.rollback)),
       EndpointSpec: {
         Mode: "vip",
         ...(service.ports.length > 0

@@ -11,6 +11,7 @@ import {
   type Task,
   type TaskState,
 } from "./swarm_types.ts";
+import { delay } from "./time.ts";
 import { rfc3339 } from "./units.ts";
 
 const DEFAULT_RESTART_DELAY = 5e9;
@@ -60,6 +61,9 @@ export class TaskRunner {
   ): Promise<void> {
     // Whoever made the task gets hold of it before anything can happen to it.
     await Promise.resolve();
+    // Before it is prepared: an image that is not there would otherwise be refused over and over without a pause.
+    if (delayMs > 0) await delay(delayMs);
+    if (this.#isOver(task)) return;
     this.#move(task, "preparing", "preparing");
     let container: Container;
     try {
@@ -69,14 +73,18 @@ export class TaskRunner {
       this.#replace(task);
       return;
     }
-    if (delayMs > 0) await new Promise((resume) => setTimeout(resume, delayMs));
     await after;
-    if (!isWanted(task) || this.#swarm.isLeaving) {
-      if (!isTerminal(task) && !this.#swarm.isLeaving) this.#move(task, "shutdown", "shutdown");
-      return;
-    }
+    if (this.#isOver(task)) return;
     task.DesiredState = "running";
     await this.#start(task, container);
+  }
+
+  /** Whether a task was given up before it was started. */
+  #isOver(task: Task): boolean {
+    if (this.#swarm.isLeaving || !this.#swarm.record.tasks.includes(task)) return true;
+    if (isWanted(task)) return false;
+    if (!isTerminal(task)) this.#move(task, "shutdown", "shutdown");
+    return true;
   }
 
   #prepare(service: Service, task: Task): Container {

@@ -41,11 +41,19 @@ export class RollingUpdate {
     this.#halted.abort();
   }
 
-  #dirtyTasks(): Task[] {
-    const current = this.#service.Spec.TaskTemplate;
-    return this.#swarm.tasks(this.#service)
-      .filter((task) => isWanted(task) && !sameSpec(task.Spec, current))
-      .toSorted((a, b) => a.Slot - b.Slot);
+  #isDirty(task: Task): boolean {
+    return !sameSpec(task.Spec, this.#service.Spec.TaskTemplate);
+  }
+
+  /** Tasks of a slot that are meant to live: one, or two while a replacement comes up beside the old one. */
+  #tasksIn(slot: number): Task[] {
+    return this.#swarm.tasks(this.#service).filter((task) => task.Slot === slot && isWanted(task));
+  }
+
+  #dirtySlots(): number[] {
+    const dirty = this.#swarm.tasks(this.#service)
+      .filter((task) => isWanted(task) && this.#isDirty(task));
+    return [...new Set(dirty.map(({ Slot }) => Slot))].toSorted((a, b) => a - b);
   }
 
   #setStatus(state: UpdateState, message: string): void {
@@ -64,7 +72,7 @@ export class RollingUpdate {
     const state = this.#service.UpdateStatus?.State;
     if (state === "paused" || state === "rollback_paused") return;
     const isRollback = state === "rollback_started";
-    const dirty = this.#dirtyTasks();
+    const dirty = this.#dirtySlots();
     if (dirty.length === 0) {
       if (state === "updating" || isRollback) this.#complete(isRollback);
       return;
@@ -93,40 +101,45 @@ export class RollingUpdate {
 
   #complete(isRollback: boolean): void {
     // Where a start-first replacement failed first and came up later, the old task still runs beside it.
-    for (const old of this.#dirtyTasks()) {
-      const hasHeir = this.#swarm.tasks(this.#service).some((task) =>
-        task !== old && task.Slot === old.Slot && task.Status.State === "running"
-      );
-      if (hasHeir) this.#runner.stop(old);
+    for (const slot of this.#dirtySlots()) {
+      const tasks = this.#tasksIn(slot);
+      if (tasks.some((task) => !this.#isDirty(task) && task.Status.State === "running")) {
+        for (const old of tasks) if (this.#isDirty(old)) this.#runner.stop(old);
+      }
     }
     if (isRollback) this.#setStatus("rollback_completed", "rollback completed");
     else this.#setStatus("completed", "update completed");
   }
 
-  async #work(queue: Task[], config: UpdateConfig): Promise<void> {
-    for (let task; !this.#halted.signal.aborted && (task = queue.shift());) {
-      // It may have died or been scaled away since it was queued.
-      if (!isWanted(task)) continue;
-      await this.#replace(task, config.Order);
+  async #work(queue: number[], config: UpdateConfig): Promise<void> {
+    for (let slot; !this.#halted.signal.aborted && (slot = queue.shift()) !== undefined;) {
+      // It may have been renewed by the restart policy or scaled away since it was queued.
+      if (!this.#tasksIn(slot).some((task) => this.#isDirty(task))) continue;
+      await this.#renew(slot, config.Order);
+      this.#swarm.pruneHistory(this.#service, slot);
       if (config.Delay > 0) await delay(config.Delay / 1e6, this.#halted.signal);
     }
   }
 
-  async #replace(old: Task, order: UpdateConfig["Order"]): Promise<void> {
-    if (order === "start-first") {
-      const fresh = this.#create(old.Slot);
-      await this.#untilSettled(fresh);
-      // A newer specification came meanwhile: what to do with both is its update's affair.
-      if (!this.#cancelled.signal.aborted && fresh.Status.State === "running") {
-        await this.#runner.stop(old);
-        this.#swarm.pruneHistory(this.#service, old.Slot);
-      }
+  async #renew(slot: number, order: UpdateConfig["Order"]): Promise<void> {
+    const tasks = this.#tasksIn(slot);
+    const old = tasks.filter((task) => this.#isDirty(task));
+    const stopOld = () => Promise.all(old.map((task) => this.#runner.stop(task)));
+    // As after a halted start-first update that is taken back: what is wanted never went away.
+    if (tasks.some((task) => !this.#isDirty(task))) {
+      await stopOld();
       return;
     }
-    const stopped = this.#runner.stop(old);
-    const fresh = this.#create(old.Slot, stopped);
+    if (order === "start-first") {
+      const fresh = this.#create(slot);
+      await this.#untilSettled(fresh);
+      // When a newer specification came meanwhile, what to do with both is its update's affair.
+      if (!this.#cancelled.signal.aborted && fresh.Status.State === "running") await stopOld();
+      return;
+    }
+    const stopped = stopOld().then(() => {});
+    const fresh = this.#create(slot, stopped);
     await stopped;
-    this.#swarm.pruneHistory(this.#service, old.Slot);
     await this.#untilSettled(fresh);
   }
 
