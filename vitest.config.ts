@@ -7,5 +7,7 @@ export default defineConfig({
     // The first test that asks for a database or a stack waits for its start.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // supabase-js wants a WebSocket, which Node 20 has behind a flag only.
+    execArgv: "WebSocket" in globalThis ? [] : ["--experimental-websocket"],
   },
 });
