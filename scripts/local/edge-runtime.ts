@@ -1,11 +1,13 @@
 /**
- * Loaded before an Edge Function (`deno run --preload`): gives it what the hosted runtime has and
- * Deno has not, and ties its life to the stack's.
+ * Runs one Edge Function, named by its path as the only argument: gives it what the hosted runtime
+ * has and Deno has not, and ties its life to the stack's. (Deno's `--preload` would do, but waits
+ * for everything that the preloaded module leaves running, as our watch on standard input.)
  *
  * Standard input is the line to the supervisor: `stop` asks for an orderly end, and its end means
  * that the supervisor is gone, however it went; a function must not outlive it and hold a port.
  * On standard output the line `READY_MARK + address` says where the function listens.
  */
+import { pathToFileURL } from "node:url";
 import { READY_MARK, STOP_COMMAND } from "./child-protocol.ts";
 
 /** How long a stopping function may finish its requests and its background work. */
@@ -13,8 +15,6 @@ const DRAIN_MS = 5_000;
 
 const background = new Set<Promise<unknown>>();
 const servers: Deno.HttpServer[] = [];
-const readyMark = Deno.env.get("LAUNCHPAD_READY_MARK") ?? READY_MARK;
-Deno.env.delete("LAUNCHPAD_READY_MARK");
 
 Object.defineProperty(globalThis, "EdgeRuntime", {
   value: {
@@ -47,7 +47,7 @@ function serveOnFreePort(...args: unknown[]): Deno.HttpServer {
       hostname: "127.0.0.1",
       port: 0,
       onListen: ({ port }) => {
-        if (servers.length === 0) console.log(`${readyMark}${port}`);
+        if (servers.length === 0) console.log(`${READY_MARK}${port}`);
       },
     },
     handler as Deno.ServeHandler,
@@ -79,3 +79,4 @@ async function followSupervisor(): Promise<void> {
 }
 
 void followSupervisor();
+await import(pathToFileURL(Deno.args[0]!).href);

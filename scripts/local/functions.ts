@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { dirname, extname, join, sep } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { FunctionConfig, StackConfig } from "./config.ts";
 import type { StackKeys } from "./keys.ts";
 import type { Log } from "./log.ts";
@@ -77,7 +76,6 @@ export function createFunctions(options: FunctionsOptions): Promise<FunctionsHos
 
 function startFunction(settings: FunctionConfig, options: FunctionsOptions): SupervisedChild {
   const { config, log } = options;
-  const preload = join(dirname(fileURLToPath(import.meta.url)), "edge-runtime.ts");
   return superviseChild({
     name: settings.name,
     command: Deno.execPath(),
@@ -94,7 +92,7 @@ function startFunction(settings: FunctionConfig, options: FunctionsOptions): Sup
       "--unstable-no-legacy-abort",
       `--v8-flags=--max-old-space-size=${MEMORY_LIMIT_MB}`,
       `--config=${settings.importMap}`,
-      `--preload=${preload}`,
+      join(import.meta.dirname!, "edge-runtime.ts"),
       settings.entrypoint,
     ],
     cwd: config.root,

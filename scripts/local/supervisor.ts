@@ -149,7 +149,7 @@ class Supervision implements SupervisedChild {
   private recover(run: ChildRun, status: string): void {
     const lived = Date.now() - run.startedAt;
     this.failedDuringStart = run.address === null;
-    this.failures = lived > STEADY_MS ? 1 : this.failures + 1;
+    this.failures = !this.failedDuringStart && lived > STEADY_MS ? 1 : this.failures + 1;
     const pause = restartPause(this.failures);
     this.resumeAt = Date.now() + pause;
     const what = this.failedDuringStart ? "did not start" : "ended";
