@@ -63,8 +63,10 @@ export function logsQuery(now: Date) {
       return moment;
     }).optional(),
     level: z.string().transform((text) => text.toLowerCase().split(",").map((word) => word.trim()))
-      .pipe(z.array(z.enum(LEVELS, `must be among ${LEVELS.join(", ").toUpperCase()}`)))
-      .optional(),
+      .refine(
+        (words) => words.every((word) => (LEVELS as readonly string[]).includes(word)),
+        `must be among ${LEVELS.join(", ").toUpperCase()}`,
+      ).optional(),
     container: z.string().min(1, "must be a container id or name").max(
       200,
       "must be a container id or name",

@@ -1,0 +1,108 @@
+import { z } from "zod";
+import { count, deployTime, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
+
+/** Answers of edition 1, to the letter of seed 001. */
+
+export const state1 = z.string().regex(/^[A-Z]+$/);
+const health = z.enum(["HEALTHY", "UNHEALTHY", "DEGRADED", "STARTING"]).nullable();
+
+export const created1 = z.object({
+  agentId: uuid,
+  status: state1,
+  createdAt: time,
+  estimatedDeployTime: deployTime.nullable(),
+});
+
+export const status1 = z.object({
+  agentId: uuid,
+  status: state1,
+  url: z.url().nullable(),
+  health: z.object({
+    overall: health,
+    kubernetes: z.object({
+      status: health,
+      replicas: count.nullable(),
+      readyReplicas: count.nullable(),
+    }),
+    application: z.object({
+      status: health,
+      uptime: uptime.nullable(),
+      responseTime: milliseconds.nullable(),
+    }),
+  }),
+  deployedAt: time.nullable(),
+  lastUpdated: time,
+});
+
+export const list1 = z.object({
+  agents: z.array(z.object({
+    agentId: uuid,
+    name: z.string(),
+    status: state1,
+    owner: uuid,
+    createdAt: time,
+    url: z.url().nullable(),
+  })),
+  total: count,
+  limit: count,
+  offset: count,
+});
+
+export const scaled1 = z.object({
+  agentId: uuid,
+  currentReplicas: count,
+  targetReplicas: count,
+  status: z.literal("SCALING"),
+  updatedAt: time,
+});
+
+const announced = (status: string, message: string) =>
+  z.object({
+    agentId: uuid,
+    status: z.literal(status),
+    message: z.literal(message),
+    timestamp: time,
+  });
+
+export const restarted1 = announced("RESTARTING", "Agent restart initiated");
+export const deleted1 = announced("DELETING", "Agent deletion initiated");
+
+export const metrics1 = z.object({
+  agentId: uuid,
+  metrics: z.object({
+    cpu: z.object({ usage: figure, limit: figure, percentage: percent }),
+    memory: z.object({ usage: figure, limit: figure, percentage: percent }),
+    network: z.object({ bytesIn: figure, bytesOut: figure }),
+    requests: z.object({ total: figure, success: figure, errors: figure, rate: figure }),
+  }),
+  timestamp: time,
+});
+
+export const logLine1 = z.object({
+  timestamp: time,
+  level: z.enum(["DEBUG", "INFO", "WARN", "ERROR"]),
+  message: z.string(),
+  pod: z.string().nullable(),
+});
+
+export const logs1 = z.object({
+  agentId: uuid,
+  logs: z.array(logLine1),
+  totalLines: count,
+  truncated: z.boolean(),
+});
+
+export const generatedKey1 = z.object({
+  apiKey: z.string().startsWith("alk_"),
+  keyId: z.string(),
+  expiresAt: time,
+});
+
+export const error1 = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    timestamp: time,
+    requestId: z.string(),
+  }),
+});

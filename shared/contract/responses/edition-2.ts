@@ -1,0 +1,126 @@
+import { z } from "zod";
+import {
+  created1,
+  list1,
+  logLine1,
+  logs1,
+  metrics1,
+  scaled1,
+  state1,
+  status1,
+} from "./edition-1.ts";
+import { figure, time, uuid } from "./fields.ts";
+
+/** Answers of edition 2, to the letter of seed 002: mostly edition 1 with the user and Supabase. */
+
+export const created2 = created1.extend({
+  user_id: uuid,
+  supabase_integration: z.object({
+    tables_created: z.boolean(),
+    rls_policies_applied: z.boolean(),
+    real_time_enabled: z.boolean(),
+  }),
+});
+
+export const status2 = status1.extend({
+  name: z.string(),
+  user_id: uuid,
+  health: status1.shape.health.extend({
+    supabase: z.object({
+      connection: z.literal("HEALTHY"),
+      real_time_active: z.boolean(),
+      rls_policies: z.enum(["ACTIVE", "INACTIVE"]),
+    }),
+  }),
+  supabase_config: z.object({
+    project_ref: z.string().nullable(),
+    tables: z.object({
+      conversations: z.string().nullable(),
+      metrics: z.string().nullable(),
+      logs: z.string().nullable(),
+    }),
+  }),
+});
+
+const listed2 = list1.shape.agents.element.omit({ owner: true }).extend({
+  user_id: uuid,
+  platforms: z.array(z.string()),
+  supabase_integration: z.boolean(),
+});
+export const list2 = list1.extend({ agents: z.array(listed2), user_id: uuid });
+
+export const scaled2 = scaled1.extend({
+  user_id: uuid,
+  scaling_event_logged: z.boolean(),
+  supabase_event_id: uuid,
+});
+
+export const updated2 = z.object({
+  agentId: uuid,
+  user_id: uuid,
+  status: state1,
+  changes_applied: z.record(z.string(), z.literal(true)),
+  supabase_event_id: uuid.nullable(),
+  updatedAt: time,
+});
+
+export const restarted2 = z.object({
+  agentId: uuid,
+  user_id: uuid,
+  status: z.literal("RESTARTING"),
+  message: z.literal("Agent restart initiated"),
+  supabase_event_logged: z.boolean(),
+  real_time_notification_sent: z.boolean(),
+  timestamp: time,
+});
+
+export const deleted2 = z.object({
+  agentId: uuid,
+  user_id: uuid,
+  status: z.literal("DELETING"),
+  message: z.literal("Agent deletion initiated"),
+  supabase_cleanup: z.object({
+    data_retention_policy: z.string().regex(/^\d+_days$/),
+    personal_data_removal: z.literal("immediate"),
+    audit_log_preserved: z.literal(true),
+  }),
+  timestamp: time,
+});
+
+export const metrics2 = metrics1.extend({
+  user_id: uuid,
+  metrics: metrics1.shape.metrics.extend({
+    supabase: z.object({
+      database_connections: figure,
+      real_time_subscriptions: figure,
+      rls_queries_per_minute: figure,
+      auth_requests_per_hour: figure,
+    }),
+  }),
+});
+
+export const logLine2 = logLine1.omit({ pod: true }).extend({
+  id: z.string(),
+  source: z.string().nullable(),
+  metadata: z.record(z.string(), z.unknown()),
+});
+
+export const logs2 = logs1.extend({
+  user_id: uuid,
+  logs: z.array(logLine2),
+  real_time_available: z.boolean(),
+});
+
+export const error2 = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    timestamp: time,
+    requestId: z.string(),
+    user_id: uuid.nullable(),
+    supabase_details: z.object({
+      rls_applied: z.boolean(),
+      user_isolation: z.string().nullable(),
+    }),
+  }),
+});

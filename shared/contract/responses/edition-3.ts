@@ -1,0 +1,168 @@
+import { z } from "zod";
+import { count, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
+
+/** Answers of edition 3, to the letter of seed 000. */
+
+export const state3 = z.string().regex(/^[a-z]+$/);
+const shortAgent = z.object({ id: uuid, name: z.string(), status: state3 });
+
+const step = z.object({
+  name: z.string(),
+  status: z.enum(["pending", "in_progress", "completed", "failed"]),
+  started_at: time.optional(),
+  completed_at: time.optional(),
+});
+
+export const created3 = z.object({
+  success: z.literal(true),
+  agent: shortAgent.extend({
+    created_at: time,
+    supabase: z.object({ database_id: uuid, real_time_channel: z.string() }),
+    portainer: z.object({
+      stack_id: z.string().nullable(),
+      stack_name: z.string(),
+      endpoint_id: z.number().int().nullable(),
+      deployment_url: z.string().nullable(),
+    }),
+  }),
+  deployment: z.object({
+    status: z.enum(["initiating", "in_progress", "completed", "failed", "cancelled"]),
+    progress: z.number().min(0).max(100),
+    estimated_completion: time.nullable(),
+    steps: z.array(step),
+  }),
+});
+
+const container = z.object({
+  id: z.string(),
+  name: z.string(),
+  status: z.enum(["created", "running", "restarting", "exited", "dead", "paused"]),
+  health: z.enum(["healthy", "unhealthy", "starting"]).nullable(),
+  uptime: uptime.nullable(),
+  restart_count: count,
+});
+
+const service = z.object({
+  id: z.string(),
+  name: z.string(),
+  replicas: z.object({ running: count, desired: count }),
+  ports: z.array(z.object({
+    published: z.number().int().nullable(),
+    target: z.number().int(),
+    protocol: z.string(),
+  })),
+});
+
+export const agent3 = z.object({
+  agent: shortAgent.extend({
+    created_at: time,
+    deployed_at: time.nullable(),
+    last_activity: time.nullable(),
+    supabase: z.object({ database_record: z.object({ id: uuid, updated_at: time }) }),
+    portainer: z.object({
+      stack_id: z.string().nullable(),
+      stack_status: z.enum(["active", "inactive"]).nullable(),
+      containers: z.array(container),
+      services: z.array(service),
+    }),
+    metrics: z.object({
+      cpu_usage: percent,
+      memory_usage: figure,
+      memory_limit: figure,
+      network_rx: figure,
+      network_tx: figure,
+      requests_per_minute: figure,
+      error_rate: figure,
+      uptime: figure,
+    }),
+    health: z.object({
+      status: z.enum(["healthy", "unhealthy", "starting"]).nullable(),
+      last_check: time.nullable(),
+      checks: z.array(z.object({
+        name: z.string(),
+        status: z.enum(["passing", "failing"]),
+        response_time: milliseconds.nullable(),
+      })),
+    }),
+  }),
+});
+
+export const list3 = z.object({
+  agents: z.array(shortAgent.extend({
+    platform: z.string().nullable(),
+    created_at: time,
+    containers: z.object({ count, healthy: count, unhealthy: count }),
+    metrics: z.object({
+      cpu_usage: percent,
+      memory_usage: figure,
+      requests_per_minute: figure,
+    }),
+  })),
+  pagination: z.object({ total: count, limit: count, offset: count, has_more: z.boolean() }),
+  summary: z.object({
+    total_agents: count,
+    running: count,
+    stopped: count,
+    deploying: count,
+    failed: count,
+  }),
+});
+
+const commandStatus = z.enum(["in_progress", "completed", "failed", "cancelled"]);
+
+export const scaled3 = z.object({
+  success: z.literal(true),
+  operation_id: uuid,
+  scaling: z.object({
+    from_replicas: count,
+    to_replicas: count,
+    strategy: z.enum(["rolling", "recreate"]),
+    estimated_completion: time.nullable(),
+    status: commandStatus,
+  }),
+  agent: shortAgent.extend({ status: z.literal("scaling") }),
+});
+
+/** Restart, stop and start: seed 000 documents no answer; ours follows scale's. */
+export const command3 = z.object({
+  success: z.literal(true),
+  operation_id: uuid,
+  agent: shortAgent,
+});
+
+const points = z.array(z.object({ timestamp: time, value: figure }));
+const series = { current: figure, average: figure, max: figure, min: figure, data_points: points };
+
+export const metrics3 = z.object({
+  metrics: z.object({
+    cpu: z.object(series),
+    memory: z.object({ ...series, limit: figure }),
+    network: z.object({ rx_bytes: figure, tx_bytes: figure, rx_rate: figure, tx_rate: figure }),
+  }),
+  timeframe: z.string(),
+  interval: z.string(),
+});
+
+export const logLine3 = z.object({
+  timestamp: time,
+  container_id: z.string().nullable(),
+  container_name: z.string().nullable(),
+  level: z.enum(["debug", "info", "warn", "error"]),
+  message: z.string(),
+  source: z.string().nullable(),
+});
+
+export const logs3 = z.object({
+  logs: z.array(logLine3),
+  pagination: z.object({ total_lines: count, returned_lines: count, has_more: z.boolean() }),
+});
+
+export const error3 = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    details: z.record(z.string(), z.unknown()),
+    timestamp: time,
+    correlation_id: z.string(),
+  }),
+});

@@ -1,0 +1,18 @@
+import { z } from "zod";
+
+/**
+ * Building blocks of the response schemas. Objects let further fields through, as the documents'
+ * clients do; a documented field that is missing or of another type fails. What may be unknown is
+ * nullable, and nothing else is.
+ */
+export const time = z.iso.datetime();
+export const uuid = z.uuid();
+export const count = z.number().int().nonnegative();
+export const figure = z.number().nullable();
+export const percent = z.number().min(0).nullable();
+/** `45ms` */
+export const milliseconds = z.string().regex(/^\d+ms$/);
+/** `2h 15m` */
+export const uptime = z.string().regex(/^\d+h \d{1,2}m$/);
+/** `5-10 minutes` */
+export const deployTime = z.string().regex(/^\d+-\d+ minutes$/);
