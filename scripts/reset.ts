@@ -6,6 +6,7 @@ import { StackError } from "./local/errors.ts";
 import { loadKeys } from "./local/keys.ts";
 import { claimStateDir, findRunning, isLocked } from "./local/lock.ts";
 import { createLog } from "./local/log.ts";
+import { resetPortainer } from "./local/portainer-process.ts";
 
 /**
  * `npm run reset`: deletes the local data and makes the database anew from migrations and seed, in
@@ -30,6 +31,7 @@ await runCommand(async () => {
     );
     try {
       await database.reset(console.log);
+      await resetPortainer(config);
     } finally {
       await database.stop();
       await lock.release();

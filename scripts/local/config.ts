@@ -17,6 +17,12 @@ export interface StackConfig {
     inbox: string;
     portainer: string;
   };
+  rest: {
+    /** Exposed schemas, the first is the default. */
+    schemas: string[];
+    /** Most rows of one answer. */
+    maxRows: number;
+  };
   /** Where links in mails lead when the request names no other place. */
   siteUrl: string;
   functions: FunctionConfig[];
@@ -81,6 +87,10 @@ export function loadConfig(
       db: databaseUrl("postgres", ports.db),
       inbox: `http://${HOST}:${ports.inbox}`,
       portainer: `http://${HOST}:${ports.portainer}`,
+    },
+    rest: {
+      schemas: strings(at(toml, "api", "schemas")) ?? ["public"],
+      maxRows: number(at(toml, "api", "max_rows")) ?? 1000,
     },
     siteUrl: string(at(toml, "auth", "site_url")) ?? "http://127.0.0.1:3000",
     functions: functionConfigs(at(toml, "functions"), supabaseDir, root),
@@ -164,4 +174,12 @@ function table(value: TomlValue | undefined): TomlTable {
 
 function string(value: TomlValue | undefined): string | null {
   return typeof value === "string" ? value : null;
+}
+
+function number(value: TomlValue | undefined): number | null {
+  return typeof value === "number" ? value : null;
+}
+
+function strings(value: TomlValue | undefined): string[] | null {
+  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : null;
 }

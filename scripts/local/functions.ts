@@ -28,8 +28,9 @@ const MEMORY_LIMIT_MB = 256;
 /** Editors save in several steps, and a git checkout touches many files. */
 const QUIET_MS = 120;
 const SOURCES = new Set([".ts", ".tsx", ".js", ".mjs", ".json"]);
-/** Variables of our own environment that a function gets, the way a secret would be set. */
-const PASSED_ON = /^(PORTAINER_|KUBERNETES_|LAUNCHPAD_SECRET_)/;
+/** Settings of our functions that may come from our own environment, as `supabase secrets` hosted. */
+const PASSED_ON =
+  /^(PORTAINER_|KUBERNETES_|AGENT_URL_TEMPLATE$|AUTH_ISSUERS$|DATABASE_POOL_SIZE$|FOLLOW_SECONDS$)/;
 const NEEDED_BY_DENO =
   /^(PATH|HOME|DENO_DIR|XDG_CACHE_HOME|TMPDIR|LANG|TZ|DENO_CERT|DENO_TLS_CA_STORE|SSL_CERT_FILE|https?_proxy|HTTPS?_PROXY)$/;
 

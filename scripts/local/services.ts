@@ -1,12 +1,15 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import postgres from "postgres";
+import { createAuth } from "./auth.ts";
 import { Closers, within } from "./closers.ts";
 import type { StackConfig } from "./config.ts";
+import { startCron } from "./cron.ts";
 import { createTokenVerifier, type StackKeys } from "./keys.ts";
-import type { Log } from "./log.ts";
 import type { SendMail } from "./inbox.ts";
+import type { Log } from "./log.ts";
+import { startNet } from "./net.ts";
 import { type Postgres, superuser } from "./postgres.ts";
+import { createRealtime } from "./realtime.ts";
+import { createRest } from "./rest.ts";
 import type { HttpService } from "./service.ts";
 
 export interface DatabaseServices {
@@ -52,15 +55,17 @@ export async function startDatabaseServices(
       onnotice: () => {},
     });
     closers.add("auth's connections", () => authSql.end({ timeout: 1 }));
+    const asAdministrator = database.url(superuser);
     const [rest, auth, realtime] = await Promise.all([
-      started("rest", async (log) =>
-        (await load("rest")).createRest({
+      started("rest", (log) =>
+        createRest({
           databaseUrl: database.url("authenticator"),
           verifyToken,
           log,
+          ...config.rest,
         })),
-      started("auth", async (log) =>
-        (await load("auth")).createAuth({
+      started("auth", (log) =>
+        createAuth({
           sql: authSql,
           keys,
           apiUrl: config.urls.api,
@@ -68,21 +73,12 @@ export async function startDatabaseServices(
           log,
           sendMail,
         })),
-      started("realtime", async (log) =>
-        (await load("realtime")).createRealtime({
-          databaseUrl: database.url(superuser),
-          verifyToken,
-          log,
-        })),
       started(
-        "cron",
-        async (log) =>
-          (await load("cron")).startCron({ databaseUrl: database.url(superuser), log }),
+        "realtime",
+        (log) => createRealtime({ databaseUrl: asAdministrator, verifyToken, log }),
       ),
-      started(
-        "net",
-        async (log) => (await load("net")).startNet({ databaseUrl: database.url(superuser), log }),
-      ),
+      started("cron", (log) => startCron({ databaseUrl: asAdministrator, log })),
+      started("net", (log) => startNet({ databaseUrl: asAdministrator, log })),
     ]);
     return { rest, auth, realtime, close: () => closers.close() };
   } catch (error) {
@@ -109,17 +105,4 @@ async function publishToVault(url: string, config: StackConfig, keys: StackKeys)
   } finally {
     await sql.end();
   }
-}
-
-// deno-lint-ignore no-explicit-any
-async function load(name: string): Promise<any> {
-  const path = join(import.meta.dirname!, `${name}.ts`);
-  if (existsSync(path)) return await import(path);
-  const missing = () =>
-    Promise.resolve({
-      fetch: () =>
-        Promise.resolve(Response.json({ message: `${name} is missing` }, { status: 503 })),
-      close: () => Promise.resolve(),
-    });
-  return new Proxy({}, { get: (_, key) => key === "then" ? undefined : missing });
 }

@@ -8,7 +8,7 @@ import { startInbox } from "./inbox.ts";
 import { loadKeys, type StackKeys } from "./keys.ts";
 import { claimStateDir } from "./lock.ts";
 import type { Log } from "./log.ts";
-import { startPortainer } from "./portainer-process.ts";
+import { resetPortainer, startPortainer } from "./portainer-process.ts";
 import { checkMachine } from "./preflight.ts";
 import { ChildDownError, type SupervisedChild } from "./supervisor.ts";
 
@@ -72,8 +72,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
   // Deno takes most of its time to start on one core, Postgres on the other.
   const [portainer, functions] = await Promise.all([
     timed("Local Portainer", progress, async () => {
-      const child = startPortainer(config, log);
-      if (child === null) return null;
+      const child = startPortainer(config, keys, log);
       closers.add("the local Portainer", () => child.stop());
       await untilListening(child);
       return child;
@@ -109,11 +108,12 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
       processes: [
         { name: "gateway, rest, auth, realtime, cron", pid: Deno.pid, state: "ready" },
         await database.status(),
-        ...[...functions.children, ...(portainer ? [portainer] : [])].map(childStatus),
+        ...[...functions.children, portainer].map(childStatus),
       ],
     }),
     reset: async (write) => {
       await database.reset(write);
+      await resetPortainer(config, portainer);
       // They hold what they read from the database that is gone.
       await Promise.all(functions.children.map((child) => child.restart()));
     },
@@ -125,7 +125,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
 
 /** What `supabase secrets set` would hold; the environment of `npm start` comes before it. */
 function localPortainer(config: StackConfig, keys: StackKeys): Record<string, string> {
-  if (Deno.env.has("KUBERNETES_URL")) return {};
+  if (Deno.env.has("PORTAINER_URL") || Deno.env.has("KUBERNETES_URL")) return {};
   return {
     PORTAINER_URL: config.urls.portainer,
     PORTAINER_API_KEY: keys.portainerApiKey,

@@ -10,6 +10,10 @@ export interface ChildOptions {
   /** The child's whole environment; nothing else is passed on. */
   env: Record<string, string>;
   log: Log;
+  /** What it prints, followed by its address, once it answers; by default our own mark. */
+  readyMark?: string;
+  /** Whether the end of its input, rather than a word on it, asks for an orderly end. */
+  endsWithInput?: boolean;
   /** How long a start may take before it counts as failed. */
   startTimeoutMs?: number;
   /** How long an orderly end may take before the child is killed. */
@@ -183,6 +187,7 @@ class ChildRun {
   private readonly input: WritableStreamDefaultWriter<Uint8Array>;
 
   constructor(private readonly options: ChildOptions) {
+    const readyMark = options.readyMark ?? READY_MARK;
     this.process = spawn(options);
     this.pid = this.process.pid;
     this.input = this.process.stdin.getWriter();
@@ -195,9 +200,9 @@ class ChildRun {
     }, this.startTimeout);
     const output = Promise.all([
       eachLine(this.process.stdout, (line) => {
-        if (!line.startsWith(READY_MARK)) return options.log.info(line);
+        if (!line.startsWith(readyMark)) return options.log.info(line);
         clearTimeout(late);
-        this.address = line.slice(READY_MARK.length);
+        this.address = line.slice(readyMark.length);
         resolve(this.address);
       }),
       eachLine(this.process.stderr, (line) => options.log.info(line)),
@@ -213,7 +218,10 @@ class ChildRun {
 
   async stop(): Promise<void> {
     const late = setTimeout(() => this.kill(), this.options.stopTimeoutMs ?? STOP_TIMEOUT_MS);
-    await this.input.write(new TextEncoder().encode(STOP_COMMAND)).catch(() => {});
+    const asked = this.options.endsWithInput
+      ? this.input.close()
+      : this.input.write(new TextEncoder().encode(STOP_COMMAND));
+    await asked.catch(() => {});
     await this.process.status;
     clearTimeout(late);
     await this.input.close().catch(() => {});
