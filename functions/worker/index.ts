@@ -10,7 +10,8 @@ import { registerDefaultCluster } from "./default-cluster.ts";
 const BUDGET = { wallMs: 100_000, graceMs: 30_000, idleMs: 6_000 };
 
 const log = createJsonLog("worker");
-const databaseUrl = Deno.env.get("SUPABASE_DB_URL") ?? "";
+const environment = Deno.env.toObject();
+const databaseUrl = environment.SUPABASE_DB_URL ?? "";
 const sql = postgres(databaseUrl, {
   max: 10,
   // A transaction pooler gives each statement another connection.
@@ -18,7 +19,7 @@ const sql = postgres(databaseUrl, {
   onnotice: () => {},
   connection: { application_name: "launchpad-worker" },
 });
-const isAllowed = createAuthorizer(Deno.env.toObject());
+const isAllowed = createAuthorizer(environment);
 const worker = createWorker({
   sql,
   orchestratorFor: keepOrchestrators((cluster) => createOrchestrator(cluster)),
@@ -29,26 +30,61 @@ const runtime = globalThis as unknown as {
   EdgeRuntime: { waitUntil(work: Promise<unknown>): void };
 };
 
-let registered: Promise<void> | null = null;
 let running = false;
 let again = false;
+
+async function register(): Promise<void> {
+  registered ??= registerDefaultCluster(sql, Deno.env.toObject());
+  try {
+    await registered;
+  } catch (error) {
+    registered = null;
+    throw error;
+  }
+}
 
 async function work(): Promise<void> {
   running = true;
   try {
     do {
       again = false;
-      registered ??= registerDefaultCluster(sql, Deno.env.toObject());
-      await registered;
+      await ready();
       const summary = await worker.run(BUDGET);
       again ||= summary.more;
     } while (again && !ending);
   } catch (error) {
-    registered = null;
-    log("error", "the run failed", { reason: error instanceof Error ? error.message : "unknown" });
+    log("error", "the run failed", { reason: reasonOf(error) });
   } finally {
     running = false;
   }
+}
+
+let registered: Promise<void> | null = null;
+
+/** The clusters of the environment are registered once; a failure is tried again with the next call. */
+function ready(): Promise<void> {
+  return registered ??= registerDefaultCluster(sql, environment).catch((error) => {
+    registered = null;
+    throw error;
+  });
+}
+
+/** Right at the start, so that the first agent finds its cluster; a database that starts too gets some time. */
+async function begin(): Promise<void> {
+  for (let attempt = 0; attempt < 60 && !ending; attempt++) {
+    try {
+      await ready();
+      if (!running) await work();
+      return;
+    } catch (error) {
+      log("debug", "the database is not ready", { reason: reasonOf(error) });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : "unknown";
 }
 
 let ending = false;
@@ -56,6 +92,8 @@ globalThis.addEventListener("beforeunload", () => {
   ending = true;
   worker.stop();
 });
+
+runtime.EdgeRuntime.waitUntil(begin());
 
 Deno.serve(async (request) => {
   if (!await isAllowed(request)) {
@@ -70,6 +108,17 @@ Deno.serve(async (request) => {
       status: 405,
       headers: { allow: "POST" },
     });
+  }
+  // Whoever wakes the worker before the first agent is created may rely on the default cluster.
+  try {
+    await register();
+  } catch (error) {
+    log("error", "the default cluster could not be registered", {
+      reason: error instanceof Error ? error.message : "unknown",
+    });
+    return Response.json({
+      error: { code: "UPSTREAM_UNAVAILABLE", message: "The database does not answer" },
+    }, { status: 503 });
   }
   const joined = running;
   if (running) {

@@ -2,7 +2,7 @@ import { Closers } from "./closers.ts";
 import type { StackConfig } from "./config.ts";
 import { type ProcessStatus, startControl } from "./control.ts";
 import { DatabaseHalf } from "./database-half.ts";
-import { createFunctions } from "./functions.ts";
+import { createFunctions, type FunctionsHost } from "./functions.ts";
 import { startGateway } from "./gateway.ts";
 import { startInbox } from "./inbox.ts";
 import { loadKeys, type StackKeys } from "./keys.ts";
@@ -101,6 +101,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
   });
   closers.add("the gateway", () => gateway.close());
   await timed("REST, Auth, Realtime, cron", progress, () => database.startServices());
+  await wakeWorker(functions, keys, log);
 
   const control = startControl(config.host, {
     stop: options.onStopRequest,
@@ -116,6 +117,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
       await resetPortainer(config, portainer);
       // They hold what they read from the database that is gone.
       await Promise.all(functions.children.map((child) => child.restart()));
+      await wakeWorker(functions, keys, log);
     },
   });
   closers.add("the control port", () => control.close());
@@ -131,6 +133,20 @@ function localPortainer(config: StackConfig, keys: StackKeys): Record<string, st
     PORTAINER_API_KEY: keys.portainerApiKey,
     PORTAINER_ENDPOINT_ID: "1",
   };
+}
+
+/**
+ * Wakes function `worker` once: it makes the cluster that its environment names known to the
+ * database, and takes up operations that the last stop interrupted.
+ */
+async function wakeWorker(functions: FunctionsHost, keys: StackKeys, log: Log): Promise<void> {
+  if (!functions.children.some(({ name }) => name === "worker")) return;
+  const headers = { apikey: keys.secret };
+  const answer = await functions.fetch(
+    new Request("http://functions/worker", { method: "POST", headers }),
+  );
+  if (!answer.ok) log.warn("function worker did not wake", { status: answer.status });
+  await answer.body?.cancel();
 }
 
 /** A child that does not come up is no reason to go without the others: its log says why. */
