@@ -1,0 +1,190 @@
+/**
+ * @supabase/lite's connection to Postgres with what PostgREST does for a request: one transaction with
+ * role, claims and the request itself as settings, set in one round trip.
+ *
+ * lite as shipped grants all tables to the API roles at its first request, needs a superuser and ten
+ * round trips; the overrides below touch its internals, hence its version is pinned.
+ */
+import { PostgresConnection } from "@supabase/lite/postgres";
+import { type Kysely, sql, type Transaction } from "kysely";
+import { isConnectionError, type RestError, statusOf, unreachable } from "./errors.ts";
+import { restTypes } from "./types.ts";
+
+/** Who asks and what: everything that becomes a setting of the request's transaction. */
+export interface RequestContext {
+  claims: { role: string; [claim: string]: unknown };
+  method: string;
+  path: string;
+  headers: Record<string, string>;
+  schema: string;
+}
+
+/** Rides on the claims object through lite, invisible to JSON. */
+export const contextKey = Symbol("request");
+
+export interface RoleSettings {
+  /** `alter role … set statement_timeout`: PostgREST sets these per request. */
+  perRole: Map<string, [name: string, value: string][]>;
+  /** `alter role authenticator set pgrst.db_pre_request`: a function called before each request. */
+  preRequest: string | null;
+}
+
+type Introspection = Awaited<ReturnType<PostgresConnection["introspect"]>>;
+// deno-lint-ignore no-explicit-any
+type Database = any;
+
+export class RestConnection extends PostgresConnection {
+  constructor(
+    url: string,
+    private readonly cache: Introspection,
+    private readonly settings: RoleSettings,
+    connections: number,
+  ) {
+    super({ url, postgresOptions: postgresOptions(connections) });
+    // "unknown" would make lite grant everything to everybody before its first request.
+    Object.assign(this, { rlsState: "active" });
+  }
+
+  override introspect(): Promise<Introspection> {
+    return Promise.resolve(this.cache);
+  }
+
+  // deno-lint-ignore no-explicit-any
+  override withContext(context: any, work: any, options?: any): Promise<any> {
+    if (options?.transaction) return work(options.transaction);
+    const claims = context?.auth?.jwt;
+    const request = claims?.[contextKey] as RequestContext | undefined;
+    if (!request) throw new Error("a request without context reached the database");
+    return this.kysely.transaction().execute(async (transaction: Transaction<Database>) => {
+      await this.enter(transaction, request);
+      return work(transaction);
+    });
+  }
+
+  private async enter(transaction: Transaction<Database>, request: RequestContext): Promise<void> {
+    const { claims, method, path, headers, schema } = request;
+    const settings: [name: string, value: string][] = [
+      ["search_path", `${quoteName(schema)}, public, extensions`],
+      ["request.jwt.claims", JSON.stringify(claims)],
+      ["request.method", method],
+      ["request.path", path],
+      ["request.headers", JSON.stringify(headers)],
+      ["response.status", ""],
+      ["response.headers", ""],
+      ...this.settings.perRole.get(claims.role) ?? [],
+      ["transaction_read_only", method === "GET" || method === "HEAD" ? "on" : "off"],
+      // Last: the role may not be allowed to change what stands above.
+      ["role", claims.role],
+    ];
+    const calls = settings.map(([name, value]) => sql`set_config(${name}, ${value}, true)`);
+    await sql`select ${sql.join(calls)}`.execute(transaction);
+    if (this.settings.preRequest) {
+      const name = this.settings.preRequest.split(".").map(quoteName).join(".");
+      await sql`select ${sql.raw(name)}()`.execute(transaction);
+    }
+  }
+
+  /**
+   * Gives database errors PostgREST's status. lite knows a few codes and says 500 to the rest; it
+   * passes on the ones that SQL raised as `PGRST`, so all others are dressed as such.
+   */
+  // deno-lint-ignore no-explicit-any
+  override normalizeDbError(error: any): any {
+    muteNextConsoleError();
+    const code = error?.code;
+    if (isConnectionError(error)) return dress(unreachable.status, unreachable);
+    if (typeof code !== "string" || code.length !== 5 || !error.severity) return error;
+    // These lite answers itself: the first two carry their own status, for the others it rewrites
+    // the message as PostgREST's qualified names make it.
+    if (code === "PGRST" || code.startsWith("PT") || code === "42703" || code === "42883") {
+      return error;
+    }
+    // 42501 depends on who asked, which only lite knows here.
+    if (code === "42501") return error;
+    return dress(statusOf(code, false), {
+      code,
+      message: error.message,
+      details: error.detail ?? null,
+      hint: error.hint ?? null,
+    });
+  }
+}
+
+function dress(status: number, error: Omit<RestError, "status">): object {
+  const { code, message, details = null, hint = null } = error;
+  return {
+    code: "PGRST",
+    message: JSON.stringify({ code, message, details, hint }),
+    detail: JSON.stringify({ status, headers: {} }),
+  };
+}
+
+/** lite prints every database error right after it had it normalised, clients' mistakes included. */
+function muteNextConsoleError(): void {
+  const original = console.error;
+  const restore = () => {
+    if (console.error === mute) console.error = original;
+  };
+  const mute = () => restore();
+  console.error = mute;
+  queueMicrotask(restore);
+}
+
+function postgresOptions(connections: number) {
+  return {
+    max: connections,
+    // An idle backend holds about 10 MB.
+    idle_timeout: 20,
+    onnotice: () => {},
+    types: restTypes,
+    connection: { application_name: "postgrest" },
+  };
+}
+
+/**
+ * Reads the schema as a role that may see all of it: authenticator inherits nothing, and
+ * information_schema hides what one may not use.
+ */
+export async function readSchema(
+  url: string,
+): Promise<{ cache: Introspection; settings: RoleSettings }> {
+  const connection = new PostgresConnection({ url, postgresOptions: postgresOptions(1) });
+  try {
+    const settings = await readSettings(connection.kysely);
+    const cache = await connection.introspect();
+    // lite swallows a failure and hands out an empty schema, which lacks the time zones.
+    if (!cache.timezones) throw new Error("the schema could not be read");
+    return { cache, settings };
+  } finally {
+    await connection.close();
+  }
+}
+
+async function readSettings(kysely: Kysely<Database>): Promise<RoleSettings> {
+  const { rows } = await sql<{ role: string; settings: string[] }>`
+    select r.rolname as role, s.setconfig as settings
+    from pg_catalog.pg_db_role_setting as s
+    join pg_catalog.pg_roles as r on r.oid = s.setrole
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator')
+    order by s.setdatabase`.execute(kysely);
+  const perRole: RoleSettings["perRole"] = new Map();
+  let preRequest: string | null = null;
+  for (const row of rows) {
+    for (const setting of row.settings) {
+      const [name, value] = splitSetting(setting);
+      if (row.role === "authenticator") {
+        if (name === "pgrst.db_pre_request") preRequest = value || null;
+      } else if (name === "statement_timeout") {
+        perRole.set(row.role, [...perRole.get(row.role) ?? [], [name, value]]);
+      }
+    }
+  }
+  return { perRole, preRequest };
+}
+
+function splitSetting(setting: string): [string, string] {
+  const at = setting.indexOf("=");
+  return [setting.slice(0, at), setting.slice(at + 1)];
+}
+
+const quoteName = (name: string) => `"${name.replaceAll('"', '""')}"`;
