@@ -12,9 +12,6 @@ import { parseQuantity } from "./quantities.ts";
  * Bounds here keep a request readable; what an installation allows (replicas, agents) is in SQL.
  */
 
-/** Largest request body in bytes: a character of 256 KiB, an environment of 256 KiB, and room. */
-export const MAX_BODY_BYTES = 1024 * 1024;
-
 // PostgreSQL stores no NUL, and half a surrogate pair is not text in any encoding.
 const text = (max: number) =>
   z.string()
@@ -153,18 +150,17 @@ const sharedFields = {
   enabled_tools: z.array(text(200)).max(100, "must be at most 100 names").optional(),
 };
 
-const twins = [["agentName", "name"], ["personality", "character"], [
-  "selectedPlugins",
-  "plugins",
-]] as const;
-
-function refuseTwins(body: Record<string, unknown>, context: z.RefinementCtx): void {
-  for (const [one, other] of twins) {
-    if (body[one] !== undefined && body[other] !== undefined) {
-      context.addIssue({ code: "custom", path: [one], message: `cannot stand beside ${other}` });
-    }
-  }
+/** A rule over several fields, told also when single fields are wrong: all faults at once. */
+function rule(path: string[], message: string) {
+  return { path, message, when: ({ value }: { value: unknown }) => isObject(value) };
 }
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const notBoth = (one: string, other: string) => (body: Record<string, unknown>) =>
+  body[one] === undefined || body[other] === undefined;
 
 /** Body of `POST /api/agents` (seeds 000, 001, 002). */
 export const createAgentBody = z.strictObject({
@@ -172,12 +168,20 @@ export const createAgentBody = z.strictObject({
   agentName: name.optional(),
   environment: environment(variableValue).optional(),
   cluster_id: z.uuid("must be a UUID").optional(),
-}, "must be an object").superRefine((body, context) => {
-  refuseTwins(body, context);
-  if (body.agentName === undefined && body.name === undefined) {
-    context.addIssue({ code: "custom", path: ["agentName"], message: "is required" });
-  }
-});
+}, "must be an object")
+  .refine(notBoth("agentName", "name"), rule(["agentName"], "cannot stand beside name"))
+  .refine(
+    notBoth("personality", "character"),
+    rule(["personality"], "cannot stand beside character"),
+  )
+  .refine(
+    notBoth("selectedPlugins", "plugins"),
+    rule(["selectedPlugins"], "cannot stand beside plugins"),
+  )
+  .refine(
+    (body) => body.agentName !== undefined || body.name !== undefined,
+    rule(["agentName"], "is required"),
+  );
 export type CreateAgentBody = z.output<typeof createAgentBody>;
 
 /** Body of `PUT /api/agents/{id}` (seeds 001, 002): what stays unnamed stays as it is. */
@@ -185,12 +189,20 @@ export const updateAgentBody = z.strictObject({
   ...sharedFields,
   agentName: name.optional(),
   environment: environment(variableValue.nullable()).optional(),
-}, "must be an object").superRefine((body, context) => {
-  refuseTwins(body, context);
-  if (Object.keys(body).length === 0) {
-    context.addIssue({ code: "custom", path: ["body"], message: "must name what to change" });
-  }
-});
+}, "must be an object")
+  .refine(notBoth("agentName", "name"), rule(["agentName"], "cannot stand beside name"))
+  .refine(
+    notBoth("personality", "character"),
+    rule(["personality"], "cannot stand beside character"),
+  )
+  .refine(
+    notBoth("selectedPlugins", "plugins"),
+    rule(["selectedPlugins"], "cannot stand beside plugins"),
+  )
+  .refine(
+    (body) => Object.keys(body).length > 0,
+    rule(["body"], "must name what to change"),
+  );
 export type UpdateAgentBody = z.output<typeof updateAgentBody>;
 
 /** Ways to bring containers to a new state (`strategy`, `restart_policy`; seed 000). */
@@ -206,16 +218,11 @@ export const scaleAgentBody = z.strictObject({
     target_cpu: whole(1, 100).nullable().optional(),
     target_memory: whole(1, 100).nullable().optional(),
   }, "must be an object").optional(),
-}, "must be an object").superRefine((body, context) => {
-  const { min_replicas: lowest = 1, max_replicas: highest = 1000 } = body.scaling_policy ?? {};
-  if (lowest > highest) {
-    context.addIssue({
-      code: "custom",
-      path: ["scaling_policy", "max_replicas"],
-      message: "must not be below min_replicas",
-    });
-  }
-});
+}, "must be an object").refine(
+  ({ scaling_policy: policy }) =>
+    (policy?.min_replicas ?? 1) <= (policy?.max_replicas ?? Number.POSITIVE_INFINITY),
+  { path: ["scaling_policy", "max_replicas"], message: "must not be below min_replicas" },
+);
 export type ScaleAgentBody = z.output<typeof scaleAgentBody>;
 
 /** Body of `POST /api/agents/{id}/restart` (seed 000); seeds 001 and 002 send none. */

@@ -25,6 +25,8 @@ export function connectDatabase(options: ConnectOptions): Database {
     fetch_types: false,
     idle_timeout: 30,
     connect_timeout: 5,
+    // The default grows to 20 s, and requests would wait that long after the database is back.
+    backoff: () => 0.25,
     onnotice: () => {},
     connection: {
       application_name: options.applicationName ?? "agent-launchpad",

@@ -47,7 +47,8 @@ export async function readBody(request: Request, maxBytes: number): Promise<Uint
 export function parseJson(body: Uint8Array, contentType: string | null): unknown {
   if (body.length === 0) return {};
   const type = (contentType ?? "").split(";")[0]!.trim().toLowerCase();
-  if (type !== "" && type !== "application/json" && !type.endsWith("+json")) {
+  // `fetch` calls every string text/plain, so what claims no more than that is read as well.
+  if (!/^(application\/json|[^/]+\/[^/]+\+json|text\/plain|)$/.test(type)) {
     throw new ApiError("UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json");
   }
   try {

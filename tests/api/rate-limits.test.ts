@@ -1,0 +1,137 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
+
+let test: TestApi;
+
+beforeAll(async () => {
+  test = await createTestApi();
+});
+
+const list = (as: Persona, edition?: 1 | 2 | 3) => test.call("GET", "/api/agents", { as, edition });
+
+/** The request of many that is over the limit, and how many got through. */
+async function exhaust(persona: Persona, edition?: 1 | 2 | 3) {
+  for (let admitted = 0; admitted < 200; admitted++) {
+    const answer = await list(persona, edition);
+    if (answer.status === 429) return { admitted, answer };
+  }
+  throw new Error("never refused");
+}
+
+describe("the installation's limits", () => {
+  it("admit 20 requests in a minute, as documented", async () => {
+    const user = await test.user({ limits: null });
+    const { admitted, answer } = await exhaust(user, 3);
+    expect(admitted).toBe(20);
+    expect(answer.json.error.code).toBe("RATE_LIMIT_EXCEEDED");
+    expect(answer.json.error.details).toMatchObject({ limit_type: "burst", user_id: user.userId });
+    expect(Number(answer.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect(Number(answer.headers.get("retry-after"))).toBeLessThanOrEqual(60);
+  });
+
+  it("admit 100 in 15 minutes, as documented", async () => {
+    const user = await test.user({ limits: { burst_limit: 1000 } });
+    const { admitted, answer } = await exhaust(user, 3);
+    expect(admitted).toBe(100);
+    expect(answer.json.error.details.limit_type).toBe("window");
+    expect(answer.headers.get("x-ratelimit-limit")).toBe("100");
+    expect(answer.headers.get("x-ratelimit-remaining")).toBe("0");
+  });
+
+  it("tell where a caller stands, in the documented headers and the standard ones", async () => {
+    const user = await test.user({ limits: null });
+    const { headers } = await list(user);
+    expect(headers.get("x-ratelimit-limit")).toBe("100");
+    expect(headers.get("x-ratelimit-remaining")).toBe("99");
+    const reset = Number(headers.get("x-ratelimit-reset")) - Date.now() / 1000;
+    expect(reset).toBeGreaterThan(890);
+    expect(reset).toBeLessThan(910);
+    expect(headers.get("ratelimit-policy")).toBe('"default";q=100;w=900, "burst";q=20;w=60');
+    expect(headers.get("ratelimit")).toMatch(/^"default";r=99;t=\d+, "burst";r=19;t=\d+$/);
+    expect(headers.get("retry-after")).toBeNull();
+  });
+
+  it("can be changed by a row, without a restart", async () => {
+    const user = await test.user({ limits: null });
+    await test.sql`update public.settings set value = '3'
+      where category = 'rate_limit' and key = 'burst_limit'`;
+    try {
+      expect((await exhaust(user)).admitted).toBe(3);
+    } finally {
+      await test.sql`update public.settings set value = '20'
+        where category = 'rate_limit' and key = 'burst_limit'`;
+    }
+    expect((await list(user)).status).toBe(200);
+  });
+
+  it("give way to a user's own", async () => {
+    const user = await test.user({ limits: { burst_limit: 5 } });
+    expect((await exhaust(user)).admitted).toBe(5);
+  });
+
+  it("give way to a key's own, and count the key apart from its owner", async () => {
+    const user = await test.user({ limits: null });
+    const key = await test.apiKey(user);
+    await test.sql`update public.api_keys set rate_limit = '{"burst_limit": 2}'
+      where user_id = ${user.userId}`;
+    expect((await exhaust(key)).admitted).toBe(2);
+    expect((await list(user)).status).toBe(200);
+  });
+});
+
+describe("a refused request", () => {
+  it("is edition 1's only 429", async () => {
+    const user = await test.user({ limits: { burst_limit: 1 } });
+    const { answer } = await exhaust(user, 1);
+    expect(answer.json.error.code).toBe("RESOURCE_LIMIT_EXCEEDED");
+  });
+
+  it("has done nothing", async () => {
+    const user = await test.user({ limits: { burst_limit: 1 } });
+    await list(user);
+    const answer = await test.call("POST", "/api/agents", { as: user, body: { agentName: "no" } });
+    expect(answer.status).toBe(429);
+    const rows = await test.sql`select from public.agents where user_id = ${user.userId}`;
+    expect(rows).toHaveLength(0);
+  });
+
+  it("is admitted again after a time", async () => {
+    const user = await test.user({ limits: { burst_limit: 1, burst_seconds: 1 } });
+    const { answer } = await exhaust(user);
+    expect(answer.headers.get("retry-after")).toBe("1");
+    await expect.poll(async () => (await list(user)).status, { timeout: 5000 }).toBe(200);
+  });
+});
+
+describe("counting", () => {
+  it("counts requests that fail", async () => {
+    const user = await test.user({ limits: { burst_limit: 4 } });
+    const bad = [
+      () => test.call("GET", "/api/agents?limit=0", { as: user }),
+      () => test.call("GET", `/api/agents/${crypto.randomUUID()}`, { as: user }),
+      () => test.call("POST", "/api/agents", { as: user, raw: "{" }),
+      () => test.call("POST", "/api/agents", { as: user, body: { agentName: "a", replicas: 999 } }),
+    ];
+    for (const call of bad) expect((await call()).status).toBeLessThan(429);
+    expect((await list(user)).status).toBe(429);
+  });
+
+  it("admits no more when they come at once, over several instances", async () => {
+    const user = await test.user({ limits: { burst_limit: 10 } });
+    const instances = [test.api, test.build(), test.build()];
+    const answers = await Promise.all(
+      Array.from(
+        { length: 60 },
+        (_, index) => test.call("GET", "/api/agents", { as: user, api: instances[index % 3]! }),
+      ),
+    );
+    expect(answers.filter((answer) => answer.status === 200)).toHaveLength(10);
+  });
+
+  it("counts nobody who did not prove who they are", async () => {
+    const before = await test.sql`select from private.rate_limits`;
+    await test.call("GET", "/api/agents");
+    await test.call("GET", "/api/agents", { headers: { Authorization: "Bearer x" } });
+    expect(await test.sql`select from private.rate_limits`).toHaveLength(before.length);
+  });
+});
