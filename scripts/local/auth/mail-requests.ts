@@ -5,6 +5,7 @@ import type { AuthContext } from "./context.ts";
 import { badRequest, unprocessable } from "./errors.ts";
 import { mailCode, mailEmailChange } from "./one-time-tokens.ts";
 import { randomPassword } from "./passwords.ts";
+import { type Challenge, challengeFields, readChallenge } from "./pkce.ts";
 import { redirectTarget } from "./redirect.ts";
 import { type AuthRequest, json, jsonObject, text } from "./request.ts";
 import { createAccount, insertEmailUser } from "./signup.ts";
@@ -19,7 +20,7 @@ import {
 
 // Answers to these requests never tell whether an address has an account: `{}` either way.
 
-const Recover = z.object({ email: text });
+const Recover = z.object({ email: text, ...challengeFields });
 
 /**
  * `POST /recover`: mails a link that signs in to set a new password.
@@ -33,8 +34,9 @@ export async function recover(context: AuthContext, request: AuthRequest): Promi
     throw badRequest("validation_failed", "Password recovery requires an email");
   }
   const email = validateEmail(body.email);
+  const challenge = readChallenge(body);
   const user = await findUserByEmail(context.sql, email, audienceOf(request));
-  if (user !== null) await mailRecovery(context, request, user, "recovery");
+  if (user !== null) await mailRecovery(context, request, user, "recovery", challenge);
   return json({});
 }
 
@@ -44,6 +46,7 @@ const Otp = z.object({
   channel: text,
   create_user: z.boolean().nullish().transform((value) => value ?? true),
   data: jsonObject,
+  ...challengeFields,
 });
 
 /**
@@ -68,22 +71,23 @@ export async function sendMagicLink(context: AuthContext, request: AuthRequest):
     throw unprocessable("email_provider_disabled", "Email logins are disabled");
   }
   const email = validateEmail(body.email);
+  const challenge = readChallenge(body);
   const aud = audienceOf(request);
   const known = await findUserByEmail(sql, email, aud);
   if (known === null && !body.create_user) {
     throw unprocessable("otp_disabled", "Signups not allowed for otp");
   }
   if (known !== null && isConfirmed(known)) {
-    await mailRecovery(context, request, known, "magiclink");
+    await mailRecovery(context, request, known, "magiclink", challenge);
     return json({});
   }
   if (!settings.signupEnabled) {
     throw unprocessable("signup_disabled", "Signups not allowed for this instance");
   }
-  const account = { email, aud, data: body.data ?? {} };
+  const account = { email, aud, data: body.data ?? {}, challenge };
   const created = await createAccount(context, request, account, randomPassword());
   if (created.state === "taken" || isConfirmed(created.user)) {
-    await mailRecovery(context, request, created.user, "magiclink");
+    await mailRecovery(context, request, created.user, "magiclink", challenge);
     return json({});
   }
   // The mail that confirms the address signs in as well.
@@ -91,7 +95,7 @@ export async function sendMagicLink(context: AuthContext, request: AuthRequest):
   return json({});
 }
 
-const Resend = z.object({ type: text, email: text, phone: text });
+const Resend = z.object({ type: text, email: text, phone: text, ...challengeFields });
 
 /**
  * `POST /resend`: another mail for a sign-up or a change of address that waits for one.
@@ -114,20 +118,21 @@ export async function resend(context: AuthContext, request: AuthRequest): Promis
     throw badRequest("validation_failed", "Type provided requires an email address");
   }
   const email = validateEmail(body.email);
+  const challenge = readChallenge(body);
   const user = await findUserByEmail(context.sql, email, audienceOf(request));
   if (user === null) return json({});
   const target = redirectTarget(context, request);
   if (body.type === "signup" && !isConfirmed(user)) {
     const mail = await context.sql.begin(async (sql) => {
       await audit(sql, user, "user_confirmation_requested");
-      return await mailCode(context, sql, user, "signup", target);
+      return await mailCode(context, sql, user, "signup", target, challenge);
     });
     await context.sendMail(mail);
   }
   if (body.type === "email_change" && user.email_change) {
     const newEmail = user.email_change;
     const mails = await context.sql.begin((sql) =>
-      mailEmailChange(context, sql, user, newEmail, target)
+      mailEmailChange(context, sql, user, newEmail, target, challenge)
     );
     for (const mail of mails) await context.sendMail(mail);
   }
@@ -169,10 +174,12 @@ async function mailRecovery(
   request: AuthRequest,
   user: UserRow,
   kind: "recovery" | "magiclink",
+  challenge: Challenge,
 ): Promise<void> {
+  const target = redirectTarget(context, request);
   const mail = await context.sql.begin(async (sql) => {
     await audit(sql, user, "user_recovery_requested");
-    return await mailCode(context, sql, user, kind, redirectTarget(context, request));
+    return await mailCode(context, sql, user, kind, target, challenge);
   });
   await context.sendMail(mail);
 }

@@ -2,6 +2,7 @@ import { createHash, randomInt } from "node:crypto";
 import type { AuthContext, Db } from "./context.ts";
 import { tooMany } from "./errors.ts";
 import { type Mail, writeMail } from "./mail.ts";
+import { type Challenge, PKCE_PREFIX, rememberChallenge } from "./pkce.ts";
 import { updateUser, type UserRow } from "./users.ts";
 
 /** What a one-time token lets its holder do; the names are those of `auth.one_time_token_type`. */
@@ -44,15 +45,23 @@ export async function deleteToken(sql: Db, userId: string, type: OneTimeTokenTyp
 }
 
 /**
- * The kinds of mail that carry a code, the token behind each and the column that says when the
- * last one went out.
+ * The kinds of mail that carry a code: the token behind each, the column that says when the last
+ * one went out, and how a session that comes of it was begun.
  */
 const KINDS = {
-  signup: { type: "confirmation_token", sentAt: "confirmation_sent_at" },
-  invite: { type: "confirmation_token", sentAt: "confirmation_sent_at" },
-  recovery: { type: "recovery_token", sentAt: "recovery_sent_at" },
-  magiclink: { type: "recovery_token", sentAt: "recovery_sent_at" },
-  reauthentication: { type: "reauthentication_token", sentAt: "reauthentication_sent_at" },
+  signup: {
+    type: "confirmation_token",
+    sentAt: "confirmation_sent_at",
+    method: "email/signup",
+  },
+  invite: { type: "confirmation_token", sentAt: "confirmation_sent_at", method: "invite" },
+  recovery: { type: "recovery_token", sentAt: "recovery_sent_at", method: "recovery" },
+  magiclink: { type: "recovery_token", sentAt: "recovery_sent_at", method: "magiclink" },
+  reauthentication: {
+    type: "reauthentication_token",
+    sentAt: "reauthentication_sent_at",
+    method: "otp",
+  },
 } as const;
 
 export type CodeKind = keyof typeof KINDS;
@@ -69,11 +78,13 @@ export async function issueCode(
   sql: Db,
   user: UserRow,
   kind: CodeKind,
+  challenge: Challenge = null,
 ): Promise<IssuedCode> {
-  const { type, sentAt } = KINDS[kind];
+  const { type, sentAt, method } = KINDS[kind];
   const email = user.email ?? "";
   const otp = newOtp(context.settings.otpLength);
-  const hash = tokenHash(email, otp);
+  const hash = (challenge === null ? "" : PKCE_PREFIX) + tokenHash(email, otp);
+  if (challenge !== null) await rememberChallenge(sql, user.id, method, challenge);
   const now = new Date();
   await updateUser(sql, user.id, {
     [type]: hash,
@@ -96,10 +107,11 @@ export async function mailCode(
   user: UserRow,
   kind: CodeKind,
   redirectTo: string,
+  challenge: Challenge = null,
 ): Promise<Mail> {
   checkMailPause(context, user[KINDS[kind].sentAt]);
   takeMail(context);
-  const { otp, hash } = await issueCode(context, sql, user, kind);
+  const { otp, hash } = await issueCode(context, sql, user, kind, challenge);
   return writeMail(context, kind, user.email ?? "", { otp, hash, redirectTo });
 }
 
@@ -114,10 +126,13 @@ export async function mailEmailChange(
   user: UserRow,
   newEmail: string,
   redirectTo: string,
+  challenge: Challenge = null,
 ): Promise<Mail[]> {
   checkMailPause(context, user.email_change_sent_at);
   takeMail(context);
   const { otpLength, secureEmailChange } = context.settings;
+  if (challenge !== null) await rememberChallenge(sql, user.id, "email_change", challenge);
+  const mark = challenge === null ? "" : PKCE_PREFIX;
   const current = user.email ?? "";
   const receivers = [{ address: newEmail, type: "email_change_token_new" as const }];
   const codes = receivers.map(({ address, type }) => code(address, type));
@@ -139,7 +154,7 @@ export async function mailEmailChange(
     type: "email_change_token_new" | "email_change_token_current",
   ) {
     const otp = newOtp(otpLength);
-    return { address, type, otp, hash: tokenHash(address, otp) };
+    return { address, type, otp, hash: mark + tokenHash(address, otp) };
   }
 }
 

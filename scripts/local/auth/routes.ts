@@ -7,6 +7,7 @@ import { AuthError, badRequest, errorResponse, internal } from "./errors.ts";
 import { logout } from "./logout.ts";
 import { invite, recover, resend, sendMagicLink } from "./mail-requests.ts";
 import { passwordGrant } from "./password-grant.ts";
+import { pkceGrant } from "./pkce.ts";
 import { refreshGrant } from "./refresh.ts";
 import { type AuthRequest, readRequest } from "./request.ts";
 import { signUp } from "./signup.ts";
@@ -87,6 +88,7 @@ async function token(context: AuthContext, request: AuthRequest): Promise<Respon
   const grants: Record<string, Endpoint> = {
     password: passwordGrant,
     refresh_token: refreshGrant,
+    pkce: pkceGrant,
   };
   const endpoint = grants[grant ?? ""];
   if (endpoint === undefined) throw badRequest("invalid_credentials", "unsupported_grant_type");

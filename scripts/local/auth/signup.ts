@@ -6,6 +6,7 @@ import { AuthError, badRequest, internal, unprocessable } from "./errors.ts";
 import type { Mail } from "./mail.ts";
 import { mailCode } from "./one-time-tokens.ts";
 import { checkPasswordStrength, hashPassword } from "./passwords.ts";
+import { type Challenge, challengeFields, readChallenge } from "./pkce.ts";
 import { redirectTarget } from "./redirect.ts";
 import { type AuthRequest, json, jsonObject, text } from "./request.ts";
 import { openSession } from "./sessions.ts";
@@ -25,7 +26,13 @@ import {
   validateEmail,
 } from "./users.ts";
 
-const Body = z.object({ email: text, phone: text, password: text, data: jsonObject });
+const Body = z.object({
+  email: text,
+  phone: text,
+  password: text,
+  data: jsonObject,
+  ...challengeFields,
+});
 
 /**
  * `POST /signup` with address and password, or with neither for an anonymous user. Answers with a session when addresses are confirmed
@@ -65,7 +72,8 @@ export async function signUp(context: AuthContext, request: AuthRequest): Promis
   const aud = audienceOf(request);
   const data = body.data ?? {};
 
-  const account = await createAccount(context, request, { email, aud, data }, body.password);
+  const wanted = { email, aud, data, challenge: readChallenge(body) };
+  const account = await createAccount(context, request, wanted, body.password);
   if (account.state === "taken") {
     await audit(context.sql, account.user, "user_repeated_signup", { provider: "email" });
     if (settings.autoconfirm) {
@@ -136,7 +144,7 @@ type Account =
 export async function createAccount(
   context: AuthContext,
   request: AuthRequest,
-  account: NewAccount,
+  account: NewAccount & { challenge: Challenge },
   password: string,
 ): Promise<Account> {
   const { sql } = context;
@@ -156,7 +164,8 @@ export async function createAccount(
         await confirmUser(tx, user);
       } else {
         await audit(tx, user, "user_confirmation_requested", { provider: "email" });
-        mails.push(await mailCode(context, tx, user, "signup", redirectTarget(context, request)));
+        const target = redirectTarget(context, request);
+        mails.push(await mailCode(context, tx, user, "signup", target, account.challenge));
       }
       return { state: "created" as const, user: (await findUserById(tx, user.id))!, mails };
     });

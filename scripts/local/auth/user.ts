@@ -6,6 +6,7 @@ import { badRequest, forbidden, unprocessable } from "./errors.ts";
 import type { Mail } from "./mail.ts";
 import { isExpired, mailCode, mailEmailChange, tokenHash } from "./one-time-tokens.ts";
 import { checkPasswordStrength, hashPassword, verifyPassword } from "./passwords.ts";
+import { challengeFields, readChallenge } from "./pkce.ts";
 import { redirectTarget } from "./redirect.ts";
 import { type AuthRequest, json, jsonObject, optionalText, text } from "./request.ts";
 import {
@@ -29,6 +30,7 @@ const Changes = z.object({
   nonce: text,
   data: jsonObject,
   app_metadata: jsonObject,
+  ...challengeFields,
 });
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -72,6 +74,7 @@ export async function putUser(context: AuthContext, request: AuthRequest): Promi
       "A user with this email address has already been registered",
     );
   }
+  const challenge = readChallenge(changes);
   const passwordHash = changes.password
     ? await newPasswordHash(context, caller, changes.password, changes.nonce)
     : null;
@@ -90,7 +93,7 @@ export async function putUser(context: AuthContext, request: AuthRequest): Promi
     }
     if (changesEmail) {
       const target = redirectTarget(context, request);
-      mails.push(...await mailEmailChange(context, tx, user, email, target));
+      mails.push(...await mailEmailChange(context, tx, user, email, target, challenge));
     }
     await audit(tx, user, "user_modified");
     return { user: (await findUserById(tx, user.id))!, mails };

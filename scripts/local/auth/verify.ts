@@ -1,10 +1,12 @@
 import { z } from "zod";
+import type { AuthenticationMethod } from "./access-token.ts";
 import { audit } from "./audit.ts";
 import { audienceOf } from "./bearer.ts";
 import type { AuthContext, Db } from "./context.ts";
 import { AuthError, badRequest, forbidden, unprocessable } from "./errors.ts";
 import { deleteToken, isExpired, type OneTimeTokenType, tokenHash } from "./one-time-tokens.ts";
 import { hashPassword, randomPassword } from "./passwords.ts";
+import { issueAuthCode, PKCE_PREFIX } from "./pkce.ts";
 import { redirectTarget } from "./redirect.ts";
 import { type AuthRequest, json, text } from "./request.ts";
 import { openSession, type SessionAnswer } from "./sessions.ts";
@@ -84,17 +86,20 @@ export async function verifyByPost(context: AuthContext, request: AuthRequest): 
     );
   }
   const email = body.token === "" ? null : emailToVerify(body.email);
-  const answer = await verify(context, request, {
-    type: body.type,
-    hash: email === null ? body.token_hash : tokenHash(email, body.token),
-    email,
-  });
+  const hash = email === null ? body.token_hash : tokenHash(email, body.token);
+  const answer = await verify(
+    context,
+    request,
+    { type: body.type, hash, email },
+    (sql, user) => openSession(context, sql, user, "otp", request),
+  );
   return json(answer ?? { msg: ONE_OF_TWO, code: "200" });
 }
 
 /**
  * `GET /verify?token=…&type=…&redirect_to=…`: the link in a mail. Leads to `redirect_to` with the
- * session, or with `error`, `error_code` and `error_description`, in the fragment.
+ * session, or with `error`, `error_code` and `error_description`, in the fragment. Asked for by a
+ * client with a code verifier, the link leads there with `?code=…` instead of a session.
  */
 export async function verifyByLink(context: AuthContext, request: AuthRequest): Promise<Response> {
   context.limiter.take("tokenVerifications", request.ip ?? "unknown");
@@ -106,16 +111,36 @@ export async function verifyByLink(context: AuthContext, request: AuthRequest): 
     throw badRequest("validation_failed", "Verify requires a token or a token hash");
   }
   const target = redirectTarget(context, request);
+  const proof = { type, hash, email: null };
+  const withCode = hash.startsWith(PKCE_PREFIX);
   try {
-    const session = await verify(context, request, { type, hash, email: null });
+    if (withCode) {
+      const method = type === "signup" ? "email/signup" : type as AuthenticationMethod;
+      const code = await verify(
+        context,
+        request,
+        proof,
+        (sql, user) => issueAuthCode(sql, user.id, method),
+      );
+      return code === null
+        ? redirect(target, { message: ONE_OF_TWO }, { message: ONE_OF_TWO })
+        : redirect(target, null, { code });
+    }
+    const session = await verify(
+      context,
+      request,
+      proof,
+      (sql, user) => openSession(context, sql, user, "otp", request),
+    );
     return redirect(target, session === null ? { message: ONE_OF_TWO } : fragmentOf(session, type));
   } catch (error) {
     if (!(error instanceof AuthError) || error.status >= 500) throw error;
-    return redirect(target, {
+    const problem = {
       error: OAUTH_ERRORS[error.status] ?? "invalid_request",
       error_code: error.code,
       error_description: error.message,
-    });
+    };
+    return redirect(target, problem, withCode ? problem : {});
   }
 }
 
@@ -133,12 +158,13 @@ interface Proof {
   email: string | null;
 }
 
-/** The new session, or null when another address has to confirm as well. */
-async function verify(
+/** Spends a code. What `finish` makes of the user, or null when another address has to confirm too. */
+async function verify<Result>(
   context: AuthContext,
   request: AuthRequest,
   proof: Proof,
-): Promise<SessionAnswer | null> {
+  finish: (sql: Db, user: UserRow) => Promise<Result>,
+): Promise<Result | null> {
   const types = TOKEN_TYPES[proof.type];
   if (types === undefined) {
     throw badRequest("validation_failed", "Invalid email verification type");
@@ -153,9 +179,8 @@ async function verify(
       const settled = await settle(context, sql, user, tokenType, spareHash);
       if (!settled) return null;
       await refreshProviders(sql, (await findUserById(sql, user.id))!);
-      const verified = (await findUserById(sql, user.id))!;
-      return await openSession(context, sql, verified, "otp", request);
-    });
+      return await finish(sql, (await findUserById(sql, user.id))!);
+    }) as Result | null;
   } catch (error) {
     if (!isEmailTaken(error)) throw error;
     throw unprocessable(
@@ -177,16 +202,18 @@ async function spendToken(
       "otp_expired",
       email === null ? "Email link is invalid or has expired" : "Token has expired or is invalid",
     );
+  // A code from the mail is as good as the link, whichever answer the link would lead to.
+  const hashes = email === null ? [hash] : [hash, PKCE_PREFIX + hash];
   const [token] = await sql<{ user_id: string }[]>`
     select user_id from auth.one_time_tokens
-    where token_hash = ${hash} and token_type = any (${types}::auth.one_time_token_type[])
+    where token_hash = any (${hashes}) and token_type = any (${types}::auth.one_time_token_type[])
       and (${email}::text is null or relates_to = ${email})`;
   if (token === undefined) throw invalid();
   const user = await lockUser(sql, token.user_id);
   // Spent while we waited for the lock, when it is no longer there.
   const [left] = await sql<{ token_type: OneTimeTokenType }[]>`
     select token_type from auth.one_time_tokens
-    where user_id = ${token.user_id} and token_hash = ${hash}
+    where user_id = ${token.user_id} and token_hash = any (${hashes})
       and token_type = any (${types}::auth.one_time_token_type[])`;
   if (user === null || left === undefined || user.aud !== aud) throw invalid();
   if (isBanned(user)) throw forbidden("user_banned", "User is banned");
@@ -282,11 +309,14 @@ function fragmentOf(session: SessionAnswer, type: string): Record<string, string
   };
 }
 
-function redirect(target: string, fragment: Record<string, string>): Response {
+function redirect(
+  target: string,
+  fragment: Record<string, string> | null,
+  query: Record<string, string> = {},
+): Response {
+  const url = new URL(target);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
   // `sb` lets clients tell our redirects from those of other providers.
-  const hash = new URLSearchParams({ ...fragment, sb: "" });
-  return new Response(null, {
-    status: 303,
-    headers: { location: `${target.split("#")[0]}#${hash}` },
-  });
+  url.hash = fragment === null ? "" : String(new URLSearchParams({ ...fragment, sb: "" }));
+  return new Response(null, { status: 303, headers: { location: url.href } });
 }
