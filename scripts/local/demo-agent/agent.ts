@@ -88,12 +88,32 @@ function useProcessor(percent: number): void {
   }, period);
 }
 
+/** Ends as agents do: what is being answered is answered, within the engine's grace period. */
+function watchSignals(shutdown: () => Promise<void>): void {
+  const leave = async (reason: string) => {
+    log("info", "eliza-core", `${reason}, shutting down`);
+    const patience = setTimeout(() => Deno.exit(0), 2000);
+    await shutdown();
+    clearTimeout(patience);
+    log("info", "eliza-core", "Bye");
+    Deno.exit(0);
+  };
+  Deno.addSignalListener("SIGTERM", () => {
+    if (Deno.env.get("IGNORE_SIGTERM") === "1") {
+      log("warn", "eliza-core", "SIGTERM ignored");
+    } else leave("SIGTERM received");
+  });
+  Deno.addSignalListener("SIGINT", () => leave("SIGINT received"));
+}
+
 async function main(): Promise<void> {
+  let server: Deno.HttpServer | null = null;
+  watchSignals(async () => await server?.shutdown());
   log("info", "eliza-core", `Starting agent ${name}`);
   const delay = numberFrom("STARTUP_MS", 0);
   if (delay > 0) await new Promise((done) => setTimeout(done, delay));
   const port = numberFrom("PORT", 3000);
-  const server = Deno.serve({
+  server = Deno.serve({
     hostname: "127.0.0.1",
     port,
     onListen: () => log("info", "eliza-server", "Listening for messages and health probes"),
@@ -109,20 +129,6 @@ async function main(): Promise<void> {
       Deno.exit(numberFrom("EXIT_CODE", 1));
     }, crashAfter * 1000);
   }
-  const leave = async (reason: string) => {
-    log("info", "eliza-core", `${reason}, shutting down`);
-    const patience = setTimeout(() => Deno.exit(0), 2000);
-    await server.shutdown();
-    clearTimeout(patience);
-    log("info", "eliza-core", "Bye");
-    Deno.exit(0);
-  };
-  Deno.addSignalListener("SIGTERM", () => {
-    if (Deno.env.get("IGNORE_SIGTERM") === "1") {
-      log("warn", "eliza-core", "SIGTERM ignored");
-    } else leave("SIGTERM received");
-  });
-  Deno.addSignalListener("SIGINT", () => leave("SIGINT received"));
 }
 
 /** The engine holds the other end of standard input for as long as it lives. */

@@ -7,6 +7,7 @@ import {
   type LogRecord,
   recordTime,
 } from "./log_file.ts";
+import { delay } from "./time.ts";
 
 const encoder = new TextEncoder();
 
@@ -80,11 +81,17 @@ export async function* framedLog(
   query: LogQuery & { timestamps: boolean },
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
+  let isFirst = true;
   for await (const records of log.read(query, signal)) {
     const bytes = frames(records, query.timestamps);
-    // The first cut goes through a header: networks cut there, too.
-    yield bytes.subarray(0, 5);
-    for (let at = 5; at < bytes.length; at += CHUNK) yield bytes.subarray(at, at + CHUNK);
+    const head = isFirst ? 5 : 0;
+    if (isFirst) {
+      // The first cut goes through a header, as networks cut there, too; the pause keeps it from being mended on the way.
+      yield bytes.subarray(0, head);
+      await delay(1);
+    }
+    isFirst = false;
+    for (let at = head; at < bytes.length; at += CHUNK) yield bytes.subarray(at, at + CHUNK);
   }
 }
 

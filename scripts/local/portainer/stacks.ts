@@ -138,8 +138,9 @@ export class Stacks {
   #refuseTaken(endpoint: Endpoint, name: string): void {
     const inUse =
       this.all().some((stack) => stack.endpointId === endpoint.id && stack.name === name) ||
-      endpoint.swarm && new SwarmStack(endpoint.swarm, name).services().length > 0 ||
-      new ComposeProject(endpoint.engine, name).containers().length > 0;
+      // Services without a stack are somebody else's; containers without one are left of a deployment that was
+      // cut off, and Compose takes them up.
+      (endpoint.swarm && new SwarmStack(endpoint.swarm, name).services().length > 0);
     if (inUse) {
       throw new PortainerError(409, `A stack with the normalized name '${name}' already exists`);
     }

@@ -279,9 +279,12 @@ export class TaskRunner {
       task.Status.ContainerStatus!.PID = container.state.pid;
       this.#move(task, "starting", "starting");
       this.#checkHealth();
-    } else if (container && task.Status.State === "ready") {
+    } else if (container?.state.status === "created") {
       task.DesiredState = "running";
       this.#start(task, container);
+    } else if (!container) {
+      // It had not come far enough to have failed: its slot is filled anew, and at once.
+      this.#swarm.forget(task);
     } else {
       this.#move(task, "failed", "started", "task: the engine was stopped");
       this.#replace(task);
