@@ -6,7 +6,16 @@
  * round trips; the overrides below touch its internals, hence its version is pinned.
  */
 import { PostgresConnection } from "@supabase/lite/postgres";
-import { type Kysely, sql, type Transaction } from "kysely";
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  sql,
+} from "kysely";
+import type { Sql, TransactionSql } from "postgres";
 import { isConnectionError, type RestError, statusOf, unreachable } from "./errors.ts";
 import { restTypes } from "./types.ts";
 
@@ -55,13 +64,13 @@ export class RestConnection extends PostgresConnection {
     const claims = context?.auth?.jwt;
     const request = claims?.[contextKey] as RequestContext | undefined;
     if (!request) throw new Error("a request without context reached the database");
-    return this.kysely.transaction().execute(async (transaction: Transaction<Database>) => {
+    return inTransaction(this.driver, async (transaction) => {
       await this.enter(transaction, request);
-      return work(transaction);
+      return work(kyselyOver(transaction));
     });
   }
 
-  private async enter(transaction: Transaction<Database>, request: RequestContext): Promise<void> {
+  private async enter(transaction: TransactionSql, request: RequestContext): Promise<void> {
     const { claims, method, path, headers, schema } = request;
     const settings: [name: string, value: string][] = [
       ["search_path", `${quoteName(schema)}, public, extensions`],
@@ -76,11 +85,14 @@ export class RestConnection extends PostgresConnection {
       // Last: the role may not be allowed to change what stands above.
       ["role", claims.role],
     ];
-    const calls = settings.map(([name, value]) => sql`set_config(${name}, ${value}, true)`);
-    await sql`select ${sql.join(calls)}`.execute(transaction);
+    await transaction`
+      select set_config(name, value, true)
+      from unnest(
+        ${settings.map(([name]) => name)}::text[], ${settings.map(([, value]) => value)}::text[]
+      ) as setting (name, value)`;
     if (this.settings.preRequest) {
       const name = this.settings.preRequest.split(".").map(quoteName).join(".");
-      await sql`select ${sql.raw(name)}()`.execute(transaction);
+      await transaction.unsafe(`select ${name}()`);
     }
   }
 
@@ -108,6 +120,66 @@ export class RestConnection extends PostgresConnection {
       hint: error.hint ?? null,
     });
   }
+}
+
+/**
+ * A transaction whose connection may die in it. postgres.js would then send the rollback through the
+ * closed connection, which throws where nobody catches it and leaves the connection stuck for good;
+ * so after a fatal error nothing more is sent, and its own notice of the closed connection ends the
+ * transaction.
+ */
+async function inTransaction<T>(
+  driver: Sql,
+  work: (transaction: TransactionSql) => Promise<T>,
+): Promise<T> {
+  let fatal: unknown;
+  try {
+    return await driver.begin(async (transaction) => {
+      try {
+        return await work(transaction);
+      } catch (error) {
+        if (!isConnectionError(error)) throw error;
+        fatal = error;
+        return await new Promise<never>(() => {});
+      }
+    }) as T;
+  } catch (error) {
+    throw fatal ?? error;
+  }
+}
+
+/** The query builder that lite writes its SQL with, over one open transaction. */
+function kyselyOver(transaction: TransactionSql): Kysely<Database> {
+  const connection: DatabaseConnection = {
+    executeQuery: async <R>(query: CompiledQuery) => {
+      const result = await transaction.unsafe(query.sql, query.parameters as never[]);
+      const rows = Array.from(result) as R[];
+      return result.command === "SELECT"
+        ? { rows }
+        : { rows, numAffectedRows: BigInt(result.count) };
+    },
+    streamQuery: () => {
+      throw new Error("results are not streamed");
+    },
+  };
+  const nothing = () => Promise.resolve();
+  return new Kysely({
+    dialect: {
+      createAdapter: () => new PostgresAdapter(),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+      createDriver: () => ({
+        init: nothing,
+        acquireConnection: () => Promise.resolve(connection),
+        // The request's transaction is begun and ended around all of its queries.
+        beginTransaction: nothing,
+        commitTransaction: nothing,
+        rollbackTransaction: nothing,
+        releaseConnection: nothing,
+        destroy: nothing,
+      }),
+    },
+  });
 }
 
 function dress(status: number, error: Omit<RestError, "status">): object {
