@@ -118,7 +118,8 @@ export function createPortainerApi(
     },
     async stacksByName(name, signal) {
       const { data } = await portainer.json(
-        { path: "/stacks", query: { filters: JSON.stringify({ EndpointID: endpointId }) } },
+        // Its filter by environment leaves Swarm stacks out: those it finds by the swarm's id only.
+        { path: "/stacks" },
         z.array(stack),
         signal,
       );
