@@ -42,7 +42,6 @@ declare
   owner uuid := (select auth.uid());
   owner_role text;
   wanted_role text := lower(nullif(trim(generate_api_key.role), ''));
-  ranks constant text[] := array['user', 'operator', 'admin'];
   granted text[];
   secret text;
   made public.api_keys;
@@ -63,11 +62,13 @@ begin
 
   select p.role into owner_role from public.profiles p where p.id = owner;
   wanted_role := coalesce(wanted_role, owner_role);
-  if array_position(ranks, wanted_role) is null then
+  if not exists (select from private.roles r where r.role = wanted_role) then
     perform private.raise_error('VALIDATION_ERROR', 'The role is not known.',
       jsonb_build_object('role', 'Role must be one of: user, operator, admin'), 400);
   end if;
-  if owner_role is null or array_position(ranks, wanted_role) > array_position(ranks, owner_role) then
+  if (select r.rank from private.roles r where r.role = wanted_role)
+    > coalesce((select r.rank from private.roles r where r.role = owner_role), -1)
+  then
     perform private.raise_error('PERMISSION_DENIED', format('A key cannot have the role %s: its owner does not have it.', wanted_role),
       jsonb_build_object('role', wanted_role), 403, 'Ask for a role that the owner holds.');
   end if;

@@ -12,8 +12,8 @@ create unlogged table private.rate_limits (
 comment on table private.rate_limits is 'Requests counted per caller (user:<id> or key:<id>) in the window and in the burst window.';
 
 create function private.take_rate_limit(
-  subject text, user_id uuid default null, key_id uuid default null,
-  out allowed boolean,
+  subject text, user_id uuid default null, key_id uuid default null, cost integer default 1,
+  out allowed boolean, out granted integer,
   out window_limit integer, out window_remaining integer, out window_seconds integer, out window_reset timestamptz,
   out burst_limit integer, out burst_remaining integer, out burst_seconds integer, out burst_reset timestamptz,
   out retry_after integer
@@ -35,10 +35,13 @@ begin
   burst_limit := coalesce((limits ->> 'burst_limit')::int, 20);
   burst_seconds := coalesce((limits ->> 'burst_seconds')::int, 60);
 
-  insert into private.rate_limits as r (subject, window_start, window_count, burst_start, burst_count)
-  values (take_rate_limit.subject, moment, 0, moment, 0)
-  on conflict on constraint rate_limits_pkey do nothing;
   select * into counted from private.rate_limits r where r.subject = take_rate_limit.subject for update;
+  if not found then
+    insert into private.rate_limits as r (subject, window_start, window_count, burst_start, burst_count)
+    values (take_rate_limit.subject, moment, 0, moment, 0)
+    on conflict on constraint rate_limits_pkey do nothing;
+    select * into counted from private.rate_limits r where r.subject = take_rate_limit.subject for update;
+  end if;
 
   if counted.window_start + make_interval(secs => window_seconds) <= moment then
     counted.window_start := moment;
@@ -49,10 +52,11 @@ begin
     counted.burst_count := 0;
   end if;
 
-  allowed := counted.window_count < window_limit and counted.burst_count < burst_limit;
-  if allowed then
-    counted.window_count := counted.window_count + 1;
-    counted.burst_count := counted.burst_count + 1;
+  granted := greatest(0, least(cost, window_limit - counted.window_count, burst_limit - counted.burst_count));
+  allowed := granted = cost;
+  if granted > 0 then
+    counted.window_count := counted.window_count + granted;
+    counted.burst_count := counted.burst_count + granted;
     update private.rate_limits r
     set window_start = counted.window_start, window_count = counted.window_count,
         burst_start = counted.burst_start, burst_count = counted.burst_count
@@ -71,7 +75,7 @@ begin
 end;
 $$;
 comment on function private.take_rate_limit is
-  'Counts one request of a caller in both windows and says whether it may go on; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own. retry_after in seconds. Definer: called by the api function.';
+  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own. retry_after in seconds. Definer: called by the api function.';
 
 create table private.idempotency_keys (
   user_id uuid not null references auth.users (id) on delete cascade,

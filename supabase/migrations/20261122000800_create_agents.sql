@@ -431,7 +431,7 @@ create policy "Everybody signed in reads stack templates" on public.stack_templa
 create policy "Owners can read their agents" on public.agents
   for select to authenticated
   using (
-    user_id >= (select private.owner_floor('agents:read')) and user_id <= (select private.owner_ceiling('agents:read'))
+    user_id >= (select private.owner_bound('agents:read', 'lowest')) and user_id <= (select private.owner_bound('agents:read', 'highest'))
     and deleted_at is null
   );
 create policy "Owners can create agents" on public.agents
@@ -439,10 +439,10 @@ create policy "Owners can create agents" on public.agents
   with check (user_id = (select auth.uid()) and (select private.has_permission('agents:write')));
 create policy "Owners can change their agents" on public.agents
   for update to authenticated
-  using (user_id >= (select private.owner_floor('agents:write')) and user_id <= (select private.owner_ceiling('agents:write')))
-  with check (user_id >= (select private.owner_floor('agents:write')) and user_id <= (select private.owner_ceiling('agents:write')));
+  using (user_id >= (select private.owner_bound('agents:write', 'lowest')) and user_id <= (select private.owner_bound('agents:write', 'highest')))
+  with check (user_id >= (select private.owner_bound('agents:write', 'lowest')) and user_id <= (select private.owner_bound('agents:write', 'highest')));
 create policy "Owners can delete their agents" on public.agents
   for delete to authenticated
-  using (user_id >= (select private.owner_floor('agents:write')) and user_id <= (select private.owner_ceiling('agents:write')));
+  using (user_id >= (select private.owner_bound('agents:write', 'lowest')) and user_id <= (select private.owner_bound('agents:write', 'highest')));
 
 alter publication supabase_realtime add table public.agents;

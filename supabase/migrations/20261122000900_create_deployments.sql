@@ -72,6 +72,6 @@ grant select on public.deployments to authenticated;
 alter table public.deployments enable row level security;
 create policy "Owners can read their deployments" on public.deployments
   for select to authenticated
-  using (user_id >= (select private.owner_floor('agents:read')) and user_id <= (select private.owner_ceiling('agents:read')));
+  using (user_id >= (select private.owner_bound('agents:read', 'lowest')) and user_id <= (select private.owner_bound('agents:read', 'highest')));
 
 alter publication supabase_realtime add table public.deployments;

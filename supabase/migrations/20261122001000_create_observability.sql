@@ -207,19 +207,19 @@ alter table public.agent_metrics_latest enable row level security;
 
 create policy "Owners can read events of their agents" on public.agent_events
   for select to authenticated
-  using (user_id >= (select private.owner_floor('monitoring:read')) and user_id <= (select private.owner_ceiling('monitoring:read')));
+  using (user_id >= (select private.owner_bound('monitoring:read', 'lowest')) and user_id <= (select private.owner_bound('monitoring:read', 'highest')));
 create policy "Owners can read container events of their agents" on public.container_events
   for select to authenticated
-  using (user_id >= (select private.owner_floor('monitoring:read')) and user_id <= (select private.owner_ceiling('monitoring:read')));
+  using (user_id >= (select private.owner_bound('monitoring:read', 'lowest')) and user_id <= (select private.owner_bound('monitoring:read', 'highest')));
 create policy "Owners can read logs of their agents" on public.agent_logs
   for select to authenticated
-  using (user_id >= (select private.owner_floor('monitoring:read')) and user_id <= (select private.owner_ceiling('monitoring:read')));
+  using (user_id >= (select private.owner_bound('monitoring:read', 'lowest')) and user_id <= (select private.owner_bound('monitoring:read', 'highest')));
 create policy "Owners can read metrics of their agents" on public.agent_metrics
   for select to authenticated
-  using (user_id >= (select private.owner_floor('monitoring:read')) and user_id <= (select private.owner_ceiling('monitoring:read')));
+  using (user_id >= (select private.owner_bound('monitoring:read', 'lowest')) and user_id <= (select private.owner_bound('monitoring:read', 'highest')));
 create policy "Owners can read the latest metrics of their agents" on public.agent_metrics_latest
   for select to authenticated
-  using (user_id >= (select private.owner_floor('monitoring:read')) and user_id <= (select private.owner_ceiling('monitoring:read')));
+  using (user_id >= (select private.owner_bound('monitoring:read', 'lowest')) and user_id <= (select private.owner_bound('monitoring:read', 'highest')));
 
 alter publication supabase_realtime add table
   public.agent_events, public.container_events, public.agent_logs, public.agent_metrics;

@@ -216,7 +216,7 @@ alter table public.operations enable row level security;
 alter table public.dead_letters enable row level security;
 create policy "Owners can read their operations" on public.operations
   for select to authenticated
-  using (user_id >= (select private.owner_floor('agents:read')) and user_id <= (select private.owner_ceiling('agents:read')));
+  using (user_id >= (select private.owner_bound('agents:read', 'lowest')) and user_id <= (select private.owner_bound('agents:read', 'highest')));
 create policy "Administrators read dead letters" on public.dead_letters
   for select to authenticated using ((select private.has_permission('system:read')));
 

@@ -31,8 +31,7 @@ test("the page lists every exposed function with its arguments, and no other", a
 
 test.each([
   "raise_error",
-  "owner_floor",
-  "owner_ceiling",
+  "owner_bound",
   "ensure_partitions",
   "drop_expired_partitions",
 ])(
