@@ -7,6 +7,8 @@ import { sqlText } from "./literal.ts";
 /** A row of `private.take_rate_limit`: counts are requests, lengths seconds. */
 export interface RateLimit {
   allowed: boolean;
+  /** How many of the requests that were counted together may go on. */
+  granted: number;
   window_limit: number;
   window_remaining: number;
   window_seconds: number;
@@ -59,17 +61,41 @@ export function rateLimitError(limit: RateLimit, caller: Caller): ApiError {
   });
 }
 
-/** Counts a request of the caller (its key, or its user), in a transaction of its own. */
-export async function takeRateLimit(sql: Database, caller: Caller): Promise<RateLimit> {
-  const subject = caller.apiKeyId === null ? `user:${caller.userId}` : `key:${caller.apiKeyId}`;
+const subjectOf = (caller: Caller) =>
+  caller.apiKeyId === null ? `user:${caller.userId}` : `key:${caller.apiKeyId}`;
+
+/** Counts requests of the caller (its key, or its user), in a transaction of their own. */
+export async function takeRateLimit(sql: Database, caller: Caller, cost = 1): Promise<RateLimit> {
   const [rows] = await runStatements(sql, [
-    sqlText`select * from private.take_rate_limit(${subject},${caller.userId}::uuid,${caller.apiKeyId}::uuid)`,
+    sqlText`select * from private.take_rate_limit(${
+      subjectOf(caller)
+    },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost})`,
   ]);
   return rows![0] as unknown as RateLimit;
 }
 
+/** What each of several requests that were counted together is told, in their order. */
+function shares(limit: RateLimit, cost: number): RateLimit[] {
+  return Array.from({ length: cost }, (_, index) => {
+    const allowed = index < limit.granted;
+    const later = allowed ? limit.granted - 1 - index : 0;
+    return {
+      ...limit,
+      allowed,
+      window_remaining: limit.window_remaining + later,
+      burst_remaining: limit.burst_remaining + later,
+      retry_after: allowed ? 0 : limit.retry_after,
+    };
+  });
+}
+
 /** Callers that an instance remembers as refused; more are forgotten, which costs nothing but work. */
 const MAX_REMEMBERED = 10_000;
+
+interface Waiter {
+  resolve(limit: RateLimit): void;
+  reject(error: unknown): void;
+}
 
 /**
  * Admits requests by the limits in Postgres.
@@ -78,27 +104,53 @@ const MAX_REMEMBERED = 10_000;
  * beside the count and its result thrown away when the count refuses: that saves a round trip and
  * changes nothing. What changes something waits for the count. A caller that was just refused waits
  * too, so that a flood is turned away without reading for it.
+ *
+ * Requests of one caller that come while one of them is being counted are counted together by the
+ * next statement. They would wait for the same row anyway; none is counted twice or not at all.
  */
 export function createRateLimiter(sql: Database) {
   const refused = new Set<string>();
+  const counting = new Map<string, Waiter[]>();
 
-  async function take(caller: Caller): Promise<RateLimit> {
-    const limit = await takeRateLimit(sql, caller);
-    const subject = caller.apiKeyId ?? caller.userId;
-    if (limit.allowed) {
-      refused.delete(subject);
-    } else {
-      if (refused.size >= MAX_REMEMBERED) refused.clear();
-      refused.add(subject);
+  async function count(subject: string, caller: Caller, waiters: Waiter[]): Promise<void> {
+    try {
+      const limit = await takeRateLimit(sql, caller, waiters.length);
+      if (limit.allowed) {
+        refused.delete(subject);
+      } else {
+        if (refused.size >= MAX_REMEMBERED) refused.clear();
+        refused.add(subject);
+      }
+      shares(limit, waiters.length).forEach((share, index) => waiters[index]!.resolve(share));
+    } catch (error) {
+      for (const waiter of waiters) waiter.reject(error);
     }
-    return limit;
+    const next = counting.get(subject)!;
+    if (next.length === 0) {
+      counting.delete(subject);
+    } else {
+      counting.set(subject, []);
+      void count(subject, caller, next);
+    }
   }
 
   return {
-    take,
+    take(caller: Caller): Promise<RateLimit> {
+      return new Promise((resolve, reject) => {
+        const subject = subjectOf(caller);
+        const waiter = { resolve, reject };
+        const waiting = counting.get(subject);
+        if (waiting !== undefined) {
+          waiting.push(waiter);
+        } else {
+          counting.set(subject, []);
+          void count(subject, caller, [waiter]);
+        }
+      });
+    },
     /** Whether a read may be sent beside the count. */
     trusts(caller: Caller): boolean {
-      return !refused.has(caller.apiKeyId ?? caller.userId);
+      return !refused.has(subjectOf(caller));
     },
   };
 }

@@ -128,6 +128,15 @@ describe("counting", () => {
     expect(answers.filter((answer) => answer.status === 200)).toHaveLength(10);
   });
 
+  it("tells each of those that come at once how many are left after it", async () => {
+    const user = await test.user({ limits: { burst_limit: 30 } });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => list(user)));
+    const left = answers.map((answer) => Number(answer.headers.get("x-ratelimit-remaining")));
+    expect(left.sort((a, b) => b - a)).toEqual(
+      Array.from({ length: 20 }, (_, index) => 99 - index),
+    );
+  });
+
   it("counts nobody who did not prove who they are", async () => {
     const before = await test.sql`select from private.rate_limits`;
     await test.call("GET", "/api/agents");
