@@ -141,3 +141,27 @@ test("a second mail right after the first has to wait", async () => {
     code: "over_email_send_rate_limit",
   });
 });
+
+test("a row that somebody else holds locked costs one request ten seconds, not all of Auth", async () => {
+  const auth = await authWith("");
+  const held = await auth.signUp();
+  const other = await auth.signUp();
+  await auth.sql.begin(async (sql) => {
+    await sql`select from auth.users where id = ${held.id} for update`;
+    const stuck = held.client.auth.updateUser({ data: { a: 1 } });
+    expect((await other.client.auth.updateUser({ data: { a: 1 } })).error).toBeNull();
+    expect((await stuck).error).toMatchObject({ status: 504 });
+  });
+  expect((await held.client.auth.updateUser({ data: { a: 1 } })).error).toBeNull();
+});
+
+test("lost connections to the database are made anew", async () => {
+  const auth = await authWith("");
+  const { client } = await auth.signUp();
+  await auth.sql.unsafe(`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and usename = 'supabase_auth_admin'
+  `);
+  await expect.poll(async () => (await client.auth.getUser()).error, { timeout: 10_000 })
+    .toBeNull();
+});

@@ -56,6 +56,22 @@ test("a body over a megabyte is refused", async () => {
   expect(answer).toMatchObject({ status: 413, body: { code: "request_entity_too_large" } });
 });
 
+test.each(["/verify?type=signup&token=a%00b", "/admin/users?filter=%00"])(
+  "a NUL in a query parameter is the client's fault: %s",
+  async (path) => {
+    const { status } = await auth.request(path, { apikey: auth.access.secretKey });
+    expect(status).toBe(400);
+  },
+);
+
+test("an address with a zone does not get in the way", async () => {
+  const answer = await auth.request("/signup", {
+    body: { email: freshEmail(), password: "long enough" },
+    headers: { "x-forwarded-for": "fe80::1%eth0" },
+  });
+  expect(answer.status).toBe(200);
+});
+
 test("health answers without a key", async () => {
   expect(await auth.request("/health", { apikey: null })).toMatchObject({
     status: 200,

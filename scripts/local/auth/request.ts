@@ -100,7 +100,9 @@ async function readBody(request: Request): Promise<string> {
 /** The first valid address of X-Forwarded-For, which the gateway sets. */
 function clientAddress(headers: Headers): string | null {
   for (const part of (headers.get("x-forwarded-for") ?? "").split(",")) {
-    if (isIP(part.trim()) !== 0) return part.trim();
+    // Postgres knows no zones (`fe80::1%eth0`).
+    const address = part.trim().split("%")[0]!;
+    if (isIP(address) !== 0) return address;
   }
   return null;
 }

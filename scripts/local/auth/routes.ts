@@ -62,7 +62,8 @@ export async function answer(context: AuthContext, request: Request): Promise<Re
     incoming.responseHeaders.forEach((value, name) => response.headers.set(name, value));
     return response;
   } catch (error) {
-    const refusal = error instanceof AuthError ? error : unexpected(error);
+    const refusal = databaseRefusal(error) ??
+      (error instanceof AuthError ? error : unexpected(error));
     report(context, incoming, refusal, requestId);
     return errorResponse(refusal, request, requestId);
   }
@@ -94,6 +95,25 @@ async function token(context: AuthContext, request: AuthRequest): Promise<Respon
   if (endpoint === undefined) throw badRequest("invalid_credentials", "unsupported_grant_type");
   context.limiter.take("tokenRefresh", request.ip ?? "unknown");
   return await endpoint(context, request, "");
+}
+
+/** What some refusals of the database mean to the client, whichever endpoint ran into them. */
+function databaseRefusal(error: unknown): AuthError | null {
+  const cause = error instanceof AuthError ? error.options.cause : error;
+  switch ((cause as { code?: string } | undefined)?.code) {
+    case "55P03": // lock_not_available
+      return new AuthError(
+        504,
+        "request_timeout",
+        "Processing this request timed out, please retry after a moment.",
+        { cause },
+      );
+    case "22021": // character_not_in_repertoire: a NUL in a query parameter
+    case "22P05": // untranslatable_character
+      return badRequest("validation_failed", "Unicode NUL characters are not supported");
+    default:
+      return null;
+  }
 }
 
 function unexpected(cause: unknown): AuthError {

@@ -12,6 +12,8 @@ grant create on schema auth to supabase_auth_admin;
 -- The local Auth hashes passwords with pgcrypto.
 grant usage on schema extensions to supabase_auth_admin;
 alter role supabase_auth_admin set search_path = auth;
+-- Somebody's open transaction on auth.users must not take all of Auth's few connections for good.
+alter role supabase_auth_admin set lock_timeout = '10s';
 
 set role supabase_auth_admin;
 set search_path = auth;
