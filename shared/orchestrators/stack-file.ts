@@ -150,8 +150,8 @@ function healthCheck(check: HealthCheck, port: number): Record<string, YamlValue
 }
 
 /**
- * Fetches the agent's report and prints it, so that Docker keeps it in `State.Health.Log`. Images have one of wget,
- * curl or node; which one is tried in this order.
+ * Fetches the agent's report and prints it, so that Docker keeps it in `State.Health.Log`. Images have one of curl,
+ * wget or node; which one is tried in this order.
  */
 function probeCommand(check: HealthCheck, port: number): string {
   const url = new URL(`http://127.0.0.1:${port}/`);
@@ -162,8 +162,8 @@ function probeCommand(check: HealthCheck, port: number): string {
   const script =
     "fetch(process.argv[1]).then(async r=>{console.log(await r.text());process.exit(r.ok?0:1)},()=>process.exit(1))";
   return [
-    `if command -v wget >/dev/null 2>&1; then wget -q -T ${seconds} -O - ${quoted}`,
-    `elif command -v curl >/dev/null 2>&1; then curl -fsS -m ${seconds} ${quoted}`,
+    `if command -v curl >/dev/null 2>&1; then curl -fsS -m ${seconds} ${quoted}`,
+    `elif command -v wget >/dev/null 2>&1; then wget -q -T ${seconds} -O - ${quoted}`,
     `else node -e '${script}' ${quoted}; fi || exit 1`,
   ].join("; ");
 }

@@ -1,0 +1,45 @@
+import type { ClusterConnection } from "../../shared/orchestrators/types.ts";
+
+/** One engine that the contract is tried on, with a way to look at it past the driver. */
+export interface Rig {
+  cluster: ClusterConnection;
+  /** An image that logs, listens on port 3000 and answers `/health`. */
+  image: string;
+  /** How many workloads bear the name. */
+  count(name: string): Promise<number>;
+  /** Puts there what does not belong to us, and gives something that changes when it is touched. */
+  plantForeign(name: string): Promise<void>;
+  foreignMark(name: string): Promise<string>;
+  removeForeign(name: string): Promise<void>;
+  /** Whether this request makes the workload. */
+  creates(method: string, path: string): boolean;
+  /** What this engine cannot show; simulated nodes run no processes, for instance. */
+  lacks: ReadonlySet<"logs" | "metrics" | "image failures" | "environment">;
+  close(): Promise<void>;
+}
+
+/** A `fetch` that tests put between driver and engine. */
+export function intercept(
+  handler: (method: string, path: string, forward: () => Promise<Response>) => Promise<Response>,
+  inner: typeof fetch = fetch,
+): typeof fetch {
+  return (input, init) => {
+    const url = new URL(input instanceof Request ? input.url : input);
+    return handler(init?.method ?? "GET", url.pathname, () => inner(input, init));
+  };
+}
+
+/** Waits for a condition and says what it last saw when the time is up. */
+export async function until<T>(
+  look: () => Promise<T>,
+  holds: (value: T) => boolean,
+  limitMs = 60_000,
+): Promise<T> {
+  const end = Date.now() + limitMs;
+  while (true) {
+    const value = await look();
+    if (holds(value)) return value;
+    if (Date.now() > end) throw new Error(`never happened; last seen: ${JSON.stringify(value)}`);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+  }
+}
