@@ -1,5 +1,6 @@
 import postgres from "postgres";
 import { createAuth } from "./auth.ts";
+import { surviveLostConnections } from "../../shared/database/lost-connections.ts";
 import { Closers, within } from "./closers.ts";
 import type { StackConfig } from "./config.ts";
 import { startCron } from "./cron.ts";
@@ -48,12 +49,13 @@ export async function startDatabaseServices(
 
   try {
     await publishToVault(database.url(superuser), config, keys);
-    const authSql = postgres(database.url("supabase_auth_admin"), {
+    // A server that is killed while somebody signs in must not take the stack with it.
+    const authSql = surviveLostConnections(postgres(database.url("supabase_auth_admin"), {
       max: 5,
       // An idle backend of Postgres holds about 10 MB.
       idle_timeout: 20,
       onnotice: () => {},
-    });
+    }));
     closers.add("auth's connections", () => authSql.end({ timeout: 1 }));
     const asAdministrator = database.url(superuser);
     const [rest, auth, realtime] = await Promise.all([

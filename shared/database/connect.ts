@@ -1,4 +1,5 @@
 import postgres from "postgres";
+import { surviveLostConnections } from "./lost-connections.ts";
 
 export type Database = postgres.Sql;
 
@@ -18,7 +19,7 @@ export interface ConnectOptions {
  * that this code uses has none. Idle connections close, so that a sleeping instance holds none.
  */
 export function connectDatabase(options: ConnectOptions): Database {
-  return postgres(options.url, {
+  return surviveLostConnections(postgres(options.url, {
     max: options.max ?? 10,
     prepare: false,
     // The array types that this would look up are never read; it costs a round trip at connect.
@@ -32,5 +33,5 @@ export function connectDatabase(options: ConnectOptions): Database {
       application_name: options.applicationName ?? "agent-launchpad",
       standard_conforming_strings: "on",
     },
-  });
+  }));
 }

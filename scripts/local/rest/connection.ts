@@ -15,8 +15,12 @@ import {
   PostgresQueryCompiler,
   sql,
 } from "kysely";
-import type { Sql, TransactionSql } from "postgres";
-import { isConnectionError, type RestError, statusOf, unreachable } from "./errors.ts";
+import type { TransactionSql } from "postgres";
+import {
+  isConnectionLost,
+  surviveLostConnections,
+} from "../../../shared/database/lost-connections.ts";
+import { type RestError, statusOf, unreachable } from "./errors.ts";
 import { restTypes } from "./types.ts";
 
 /** Who asks and what: everything that becomes a setting of the request's transaction. */
@@ -52,6 +56,7 @@ export class RestConnection extends PostgresConnection {
     super({ url, postgresOptions: postgresOptions(connections) });
     // "unknown" would make lite grant everything to everybody before its first request.
     Object.assign(this, { rlsState: "active" });
+    surviveLostConnections(this.driver);
   }
 
   override introspect(): Promise<Introspection> {
@@ -64,7 +69,7 @@ export class RestConnection extends PostgresConnection {
     const claims = context?.auth?.jwt;
     const request = claims?.[contextKey] as RequestContext | undefined;
     if (!request) throw new Error("a request without context reached the database");
-    return inTransaction(this.driver, async (transaction) => {
+    return this.driver.begin(async (transaction) => {
       await this.enter(transaction, request);
       return work(kyselyOver(transaction));
     });
@@ -104,7 +109,7 @@ export class RestConnection extends PostgresConnection {
   override normalizeDbError(error: any): any {
     muteNextConsoleError();
     const code = error?.code;
-    if (isConnectionError(error)) return dress(unreachable.status, unreachable);
+    if (isConnectionLost(error)) return dress(unreachable.status, unreachable);
     if (typeof code !== "string" || code.length !== 5 || !error.severity) return error;
     // These lite answers itself: the first two carry their own status, for the others it rewrites
     // the message as PostgREST's qualified names make it.
@@ -119,32 +124,6 @@ export class RestConnection extends PostgresConnection {
       details: error.detail ?? null,
       hint: error.hint ?? null,
     });
-  }
-}
-
-/**
- * A transaction whose connection may die in it. postgres.js would then send the rollback through the
- * closed connection, which throws where nobody catches it and leaves the connection stuck for good;
- * so after a fatal error nothing more is sent, and its own notice of the closed connection ends the
- * transaction.
- */
-async function inTransaction<T>(
-  driver: Sql,
-  work: (transaction: TransactionSql) => Promise<T>,
-): Promise<T> {
-  let fatal: unknown;
-  try {
-    return await driver.begin(async (transaction) => {
-      try {
-        return await work(transaction);
-      } catch (error) {
-        if (!isConnectionError(error)) throw error;
-        fatal = error;
-        return await new Promise<never>(() => {});
-      }
-    }) as T;
-  } catch (error) {
-    throw fatal ?? error;
   }
 }
 

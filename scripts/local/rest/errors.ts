@@ -77,9 +77,3 @@ export const unreachable: RestError = {
   code: "PGRST001",
   message: "Database client error. Retrying the connection.",
 };
-
-/** Whether the driver failed before the server could say anything. */
-export function isConnectionError(error: unknown): boolean {
-  const code = String((error as { code?: unknown })?.code);
-  return /^(CONNECT|ECONN|EPIPE|ENOTFOUND|57P0[123]$)/.test(code);
-}
