@@ -57,7 +57,7 @@ describe("ports", () => {
     ['["127.0.0.1:8080:3000"]', [{ target: 3000, published: 8080, protocol: "tcp" }]],
     ["[{target: 3000}]", [{ target: 3000, published: 0, protocol: "tcp" }]],
     ["[{target: 3000, published: '80', mode: host}]", [
-      { target: 3000, published: 80, protocol: "tcp" },
+      { target: 3000, published: 80, protocol: "tcp", mode: "host" },
     ]],
     ['["80-81:3000-3001"]', [
       { target: 3000, published: 80, protocol: "tcp" },

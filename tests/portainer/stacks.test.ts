@@ -193,6 +193,35 @@ it("finds Swarm stacks by SwarmID only, as Portainer does", async () => {
   expect(await list({ EndpointID: swarmEndpoint, SwarmID: "swarm" })).toContain("filtered");
 });
 
+it("runs a Compose stack on the Swarm's engine, too", async () => {
+  const made = await portainer().call<Stack>(
+    "POST",
+    `/api/stacks/create/standalone/string?endpointId=${swarmEndpoint}`,
+    { Name: "composed", StackFileContent: stackFile() },
+  );
+  expect(made).toMatchObject({ status: 200, body: { Type: 2 } });
+  const label = JSON.stringify({ label: ["com.docker.compose.project=composed"] });
+  const list = () =>
+    portainer().docker<unknown[]>(
+      swarmEndpoint,
+      "GET",
+      `/containers/json?filters=${encodeURIComponent(label)}`,
+    );
+  expect((await list()).body.length).toBe(1);
+  await portainer().call("DELETE", `/api/stacks/${made.body.Id}?endpointId=${swarmEndpoint}`);
+  expect((await list()).body.length).toBe(0);
+});
+
+it("refuses a Swarm stack on an engine that is in no Swarm", async () => {
+  const { status, body } = await portainer().call(
+    "POST",
+    `/api/stacks/create/swarm/string?endpointId=${standaloneEndpoint}`,
+    { Name: "lonely", SwarmID: "x", StackFileContent: stackFile() },
+  );
+  expect(status).toBe(500);
+  expect(body["message"]).toContain("this node is not a swarm manager");
+});
+
 it("does the same stack once when two requests create it at the same time", async () => {
   const answers = await Promise.all(
     [1, 2, 3].map(() => portainer().createStack(standaloneEndpoint, "race", stackFile())),

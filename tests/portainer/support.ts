@@ -259,6 +259,7 @@ export interface Task {
     Err?: string;
     Message: string;
     ContainerStatus?: { ContainerID: string; PID: number; ExitCode: number };
+    PortStatus: { Ports?: { PublishedPort: number }[] };
   };
 }
 

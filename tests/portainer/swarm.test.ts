@@ -200,6 +200,20 @@ it("spreads connections of a published port over the healthy tasks", async () =>
   expect(names.size).toBe(3);
 });
 
+it("publishes for each task where the mode is host", async () => {
+  await deploy("hosted", "replicas: 2", { service: "ports: [{ target: 3000, mode: host }]" });
+  const tasks = await running("hosted", 2);
+  const ports = tasks.map(({ Status }) => Status.PortStatus.Ports![0]!.PublishedPort);
+  expect(new Set(ports).size).toBe(2);
+  const answers = await Promise.all(ports.map((port) =>
+    until(
+      () => fetch(`http://127.0.0.1:${port}/`).then(({ status }) => status, () => 0),
+      (status) => status === 200,
+    )
+  ));
+  expect(answers).toEqual([200, 200]);
+});
+
 it("refuses a published port that another service has", async () => {
   const [port] = await freePorts(1);
   const service = `ports: ["${port}:3000"]`;

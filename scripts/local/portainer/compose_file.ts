@@ -54,6 +54,7 @@ export interface ComposeService {
 
 export interface ComposeDeploy {
   mode: "replicated" | "global";
+  endpointMode: "vip" | "dnsrr";
   replicas: number;
   labels: Record<string, string>;
   reservedMemory: number;
@@ -238,6 +239,7 @@ function readService(name: string, value: unknown, env: Record<string, string>):
       : Object.keys(mapOf(map["depends_on"], `${path}.depends_on`)),
     deploy: {
       mode: deploy["mode"] === "global" ? "global" : "replicated",
+      endpointMode: deploy["endpoint_mode"] === "dnsrr" ? "dnsrr" : "vip",
       replicas: replicas === undefined ? 1 : numberOf(replicas, `${path}.deploy.replicas`),
       labels: stringsOf(deploy["labels"], `${path}.deploy.labels`),
       reservedMemory: bytesOf(reserved["memory"], `${path}.deploy.resources`),
@@ -314,6 +316,7 @@ function readPort(value: unknown, path: string): PortMapping[] {
         ? 0
         : portRange(textOf(published, path), path)[0]!,
       protocol: map["protocol"] === "udp" ? "udp" : "tcp",
+      ...(map["mode"] === "host" ? { mode: "host" as const } : {}),
     }];
   }
   const [text = "", protocol = "tcp"] = textOf(value, path).split("/");

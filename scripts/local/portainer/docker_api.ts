@@ -135,7 +135,11 @@ function addContainerRoutes(router: Router, engine: Engine): void {
     return empty();
   });
   router.on("POST", "/containers/:id/restart", async (request, [id]) => {
-    await engine.find(id!).restart(graceMs(request));
+    const container = engine.find(id!);
+    // A Swarm starts another container for the task: the one that ended must not come back beside it.
+    if ("com.docker.swarm.task.id" in container.config.labels) {
+      await container.stop(graceMs(request));
+    } else await container.restart(graceMs(request));
     return empty();
   });
   router.on("POST", "/containers/:id/kill", (request, [id]) => {

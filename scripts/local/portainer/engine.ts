@@ -83,7 +83,17 @@ export class Engine {
       if (options.scope === "swarm") this.addNetwork("ingress", {}, "overlay");
     }
     for (const container of record.containers) this.#add(container);
+    this.#dropForgottenLogs();
     this.#watching = setInterval(() => this.#watch(), WATCH_MS);
+  }
+
+  /** An engine that was killed while it removed a container leaves the log behind. */
+  #dropForgottenLogs(): void {
+    const directory = join(this.#options.stateDirectory, "logs");
+    Deno.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    for (const { name } of Deno.readDirSync(directory)) {
+      if (!this.#containers.has(name)) Deno.removeSync(join(directory, name), { recursive: true });
+    }
   }
 
   record(): EngineRecord {

@@ -5,7 +5,8 @@ import type { Health, Healthcheck, HealthResult } from "./types.ts";
 
 const DEFAULT_INTERVAL = 30e9;
 const DEFAULT_TIMEOUT = 30e9;
-const DEFAULT_START_INTERVAL = 5e9;
+/** Docker waits 5 s; here a deployment is watched by somebody, and a probe costs a millisecond. */
+const DEFAULT_START_INTERVAL = 500e6;
 const DEFAULT_RETRIES = 3;
 const KEPT_RESULTS = 5;
 const LONGEST_OUTPUT = 4096;
@@ -56,7 +57,8 @@ async function fetchProbe(
   target: ProbeTarget,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
-  const tool = /\bcurl\b/.test(command) ? "curl" : "wget";
+  // Commands that try several tools name first the one that they would take.
+  const tool = /\b(curl|wget|fetch)\b/.exec(command)?.[1] ?? "wget";
   const refused = tool === "curl"
     ? { exitCode: 7, output: `curl: (7) Failed to connect to localhost port ${port}` }
     : { exitCode: 1, output: `wget: can't connect to remote host: Connection refused` };
@@ -77,7 +79,7 @@ async function fetchProbe(
   const quiet = /\s(--spider|-o\s*\/dev\/null|-O\s*\/dev\/null)\b/.test(command);
   if (response.ok) return { exitCode: 0, output: quiet ? "" : body };
   // Scripts see the body of an error; wget and plain curl -f do not show it.
-  if (/\bfetch\b/.test(command) || /--fail-with-body/.test(command)) {
+  if (tool === "fetch" || /--fail-with-body/.test(command)) {
     return { exitCode: 1, output: body };
   }
   if (tool === "wget") {

@@ -212,7 +212,11 @@ export class LogFile {
   /** Batches of records, oldest first, read from disk as they are asked for. */
   async *read(query: LogQuery, signal: AbortSignal): AsyncGenerator<LogRecord[]> {
     let position = this.#start(query);
+    // Without `follow` the log is what it was when it was asked for, however fast it grows meanwhile.
+    const newest = this.#segments.at(-1) ?? 0;
+    const end = query.follow ? null : { segment: newest, offset: this.#sizeOf(newest) };
     while (!signal.aborted) {
+      if (end && !isBefore(position, end)) return;
       const batch = this.#readFrom(position);
       if (batch) {
         position = batch.next;
@@ -245,10 +249,7 @@ export class LogFile {
     const oldest = { segment: this.#segments[0] ?? 1, offset: 0 };
     const bySince = query.since ? this.#seek(query.since) : oldest;
     const byTail = query.tail === null ? oldest : this.#seekTail(query.tail, query);
-    return bySince.segment > byTail.segment ||
-        (bySince.segment === byTail.segment && bySince.offset > byTail.offset)
-      ? bySince
-      : byTail;
+    return isBefore(byTail, bySince) ? bySince : byTail;
   }
 
   /** The next block of whole records, or null at the end. */
@@ -349,6 +350,9 @@ export class LogFile {
     return { segment: this.#segments[0] ?? 1, offset: 0 };
   }
 }
+
+const isBefore = (a: Position, b: Position) =>
+  a.segment < b.segment || (a.segment === b.segment && a.offset < b.offset);
 
 interface Position {
   segment: number;

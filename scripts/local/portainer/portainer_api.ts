@@ -176,15 +176,13 @@ function addStackRoutes(router: Router, endpoints: Endpoint[], stacks: Stacks): 
     }
     const body = jsonBody(request);
     const name = textField(body, "Name", "Invalid stack name");
-    const swarmId = type === "swarm" ? textField(body, "SwarmID", "Invalid Swarm ID") : "";
+    const swarmId = type === "swarm" ? textField(body, "SwarmID", "Invalid Swarm ID") : null;
     const input = stackInput(body);
-    if ((type === "swarm") !== (endpoint.swarm !== null)) {
+    if (type === "swarm" && !endpoint.swarm) {
       throw new PortainerError(
         500,
-        type === "swarm"
-          ? 'this node is not a swarm manager. Use "docker swarm init" or "docker swarm join" ' +
-            "to connect this node to swarm and try again"
-          : "failed to deploy a stack: standalone stacks are not run on the Swarm environment here",
+        'this node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to ' +
+          "connect this node to swarm and try again",
       );
     }
     return json(stackView(await stacks.create(endpoint, swarmId, name, input)));

@@ -24,17 +24,21 @@ export const normalizeName = (name: string): string =>
 export class Stacks {
   readonly #store: Store;
   readonly #endpoints: Endpoint[];
-  /** Stacks are deployed one after the other, as Portainer does under its lock. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** What is being done to a stack; the next thing waits for it. */
+  readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(store: Store, endpoints: Endpoint[]) {
     this.#store = store;
     this.#endpoints = endpoints;
   }
 
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work);
-    this.#turn = result.catch(() => {});
+  #alone<T>(stack: { endpointId: number; name: string }, work: () => Promise<T>): Promise<T> {
+    const key = `${stack.endpointId}/${stack.name}`;
+    const result = (this.#turns.get(key) ?? Promise.resolve()).then(work);
+    const turn = result.catch(() => {}).then(() => {
+      if (this.#turns.get(key) === turn) this.#turns.delete(key);
+    });
+    this.#turns.set(key, turn);
     return result;
   }
 
@@ -77,13 +81,13 @@ export class Stacks {
   }
 
   async #deploy(
-    stack: { name: string; endpointId: number },
+    stack: StackRecord,
     file: ComposeFile,
     options: { prune: boolean; forceRecreate: boolean },
   ): Promise<void> {
     const endpoint = this.#endpoint(stack.endpointId);
     try {
-      if (endpoint.swarm) new SwarmStack(endpoint.swarm, stack.name).deploy(file, options);
+      if (stack.type === SWARM) new SwarmStack(endpoint.swarm!, stack.name).deploy(file, options);
       else await new ComposeProject(endpoint.engine, stack.name).up(file, options);
     } catch (error) {
       if (!(error instanceof DockerError)) throw error;
@@ -94,29 +98,35 @@ export class Stacks {
     }
   }
 
-  async #takeDown(stack: { name: string; endpointId: number }): Promise<void> {
+  async #takeDown(stack: StackRecord): Promise<void> {
     const endpoint = this.#endpoint(stack.endpointId);
-    if (endpoint.swarm) new SwarmStack(endpoint.swarm, stack.name).remove();
+    if (stack.type === SWARM) new SwarmStack(endpoint.swarm!, stack.name).remove();
     else await new ComposeProject(endpoint.engine, stack.name).down();
   }
 
   /**
    * Deploys a new stack and records it once it is up.
+   * @param swarmId what the client names as its Swarm; null for a Compose stack
    * @throws PortainerError 409 for a name in use, 400 for a file that is no YAML, 500 when it cannot be deployed
    */
-  create(endpoint: Endpoint, swarmId: string, name: string, input: StackInput) {
-    return this.#alone(async () => {
-      const normal = normalizeName(name);
-      if (!normal) throw new PortainerError(400, "Invalid request payload", "Invalid stack name");
+  create(
+    endpoint: Endpoint,
+    swarmId: string | null,
+    name: string,
+    input: StackInput,
+  ): Promise<StackRecord> {
+    const normal = normalizeName(name);
+    if (!normal) throw new PortainerError(400, "Invalid request payload", "Invalid stack name");
+    return this.#alone({ endpointId: endpoint.id, name: normal }, async () => {
       this.#refuseTaken(endpoint, normal);
       const file = this.#parse(input);
       const now = Math.floor(Date.now() / 1000);
       const stack: StackRecord = {
         id: this.#store.state.nextStackId++,
         name: normal,
-        type: endpoint.swarm ? SWARM : COMPOSE,
+        type: swarmId === null ? COMPOSE : SWARM,
         endpointId: endpoint.id,
-        swarmId,
+        swarmId: swarmId ?? "",
         env: input.env,
         file: input.file,
         status: ACTIVE,
@@ -126,7 +136,7 @@ export class Stacks {
       try {
         await this.#deploy(stack, file, { prune: false, forceRecreate: false });
       } catch (error) {
-        if (!endpoint.swarm) await this.#takeDown(stack);
+        if (stack.type === COMPOSE) await this.#takeDown(stack);
         throw error;
       }
       this.all().push(stack);
@@ -152,7 +162,7 @@ export class Stacks {
     input: StackInput,
     options: { prune: boolean; forceRecreate: boolean },
   ): Promise<StackRecord> {
-    return this.#alone(async () => {
+    return this.#alone(stack, async () => {
       const file = this.#parse(input);
       await this.#deploy(stack, file, options);
       Object.assign(stack, {
@@ -168,7 +178,7 @@ export class Stacks {
 
   /** @throws PortainerError 400 when it is active already */
   start(stack: StackRecord): Promise<StackRecord> {
-    return this.#alone(async () => {
+    return this.#alone(stack, async () => {
       if (stack.status === ACTIVE) throw new PortainerError(400, "Stack is already active");
       const file = this.#parse({ file: stack.file, env: stack.env });
       await this.#deploy(stack, file, { prune: true, forceRecreate: false });
@@ -180,7 +190,7 @@ export class Stacks {
 
   /** Takes the containers down and keeps the stack. @throws PortainerError 400 when it is inactive already */
   stop(stack: StackRecord): Promise<StackRecord> {
-    return this.#alone(async () => {
+    return this.#alone(stack, async () => {
       if (stack.status === INACTIVE) throw new PortainerError(400, "Stack is already inactive");
       await this.#takeDown(stack);
       stack.status = INACTIVE;
@@ -190,7 +200,7 @@ export class Stacks {
   }
 
   remove(stack: StackRecord): Promise<void> {
-    return this.#alone(async () => {
+    return this.#alone(stack, async () => {
       await this.#takeDown(stack);
       const at = this.all().indexOf(stack);
       if (at >= 0) this.all().splice(at, 1);

@@ -270,6 +270,10 @@ export class Swarm {
     const ports: PortConfig[] = [];
     try {
       for (const port of wanted) {
+        if (port.PublishMode === "host") {
+          ports.push({ ...port, Protocol: port.Protocol ?? "tcp" });
+          continue;
+        }
         this.#refuseTaken(service, port);
         const published = PublishedPort.open(
           port.PublishedPort ?? 0,

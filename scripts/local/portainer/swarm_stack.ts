@@ -154,14 +154,14 @@ export class SwarmStack {
       ...optional("UpdateConfig", deploy.update && withoutNulls(deploy.update)),
       ...optional("RollbackConfig", deploy.rollback && withoutNulls(deploy.rollback)),
       EndpointSpec: {
-        Mode: "vip",
+        Mode: deploy.endpointMode,
         ...(service.ports.length > 0
           ? {
             Ports: service.ports.map((port) => ({
               Protocol: port.protocol,
               TargetPort: port.target,
               ...optional("PublishedPort", port.published || null),
-              PublishMode: "ingress",
+              PublishMode: port.mode ?? "ingress",
             })),
           }
           : {}),

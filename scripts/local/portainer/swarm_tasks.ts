@@ -114,7 +114,7 @@ export class TaskRunner {
       },
       ports: (service.Endpoint.Ports ?? []).map((port) => ({
         target: port.TargetPort,
-        published: null,
+        published: port.PublishMode === "host" ? port.PublishedPort ?? 0 : null,
         protocol: port.Protocol === "udp" ? "udp" : "tcp",
       })),
       restart: { Name: "no", MaximumRetryCount: 0 },
@@ -210,9 +210,26 @@ export class TaskRunner {
       Message: message,
       ...(error === undefined ? {} : { Err: error }),
       ...(ContainerStatus ? { ContainerStatus } : {}),
-      PortStatus: {},
+      PortStatus: this.#hostPorts(task),
     };
     this.#swarm.touch(task);
+  }
+
+  /** The ports that a task has on the host for itself. */
+  #hostPorts(task: Task): Task["Status"]["PortStatus"] {
+    const container = this.#containerOf(task);
+    const ports = (container?.config.ports ?? []).flatMap((port, index) => {
+      const published = container!.isRunning ? container!.state.publishedPorts[index] : null;
+      return published
+        ? [{
+          Protocol: port.protocol,
+          TargetPort: port.target,
+          PublishedPort: published,
+          PublishMode: "host",
+        }]
+        : [];
+    });
+    return ports.length > 0 ? { Ports: ports } : {};
   }
 
   /** What follows the end of a task that was meant to live: the restart policy's decision. */

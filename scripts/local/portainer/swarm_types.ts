@@ -103,7 +103,7 @@ export interface Task {
     Message: string;
     Err?: string;
     ContainerStatus?: { ContainerID: string; PID: number; ExitCode: number };
-    PortStatus: Record<string, never>;
+    PortStatus: { Ports?: PortConfig[] };
   };
   DesiredState: "ready" | "running" | "shutdown" | "remove";
 }

@@ -26,6 +26,8 @@ export interface PortMapping {
   target: number;
   published: number | null;
   protocol: "tcp" | "udp";
+  /** Swarm only: `host` publishes for each task and not for the service. */
+  mode?: "ingress" | "host";
 }
 
 export interface RestartPolicy {
