@@ -57,7 +57,7 @@ export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
             parallelism: atOnce,
             order: startFirst ? "start-first" : "stop-first",
             failure_action: "rollback",
-            monitor: "10s",
+            monitor: "5s",
           },
           rollback_config: { parallelism: atOnce, order: "stop-first" },
         },

@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
-import { OrchestratorError } from "../errors.ts";
 import { failure, failureError } from "../failures.ts";
 import { composeFile, readReplicas, SERVICE } from "../stack-file.ts";
 import { envFileValue, readMark, stackVariables } from "../stack-variables.ts";
 import type { ClusterOptions, ContainerState, WorkloadFailure, WorkloadState } from "../types.ts";
 import { STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
+import { claimVolume, unclaimVolume } from "./claims.ts";
 import {
   belongsTo,
   containerLimits,
@@ -18,6 +18,7 @@ import {
 } from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 import { ensureImage } from "./images.ts";
+import { removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
 
 const PROJECT_LABEL = "com.docker.compose.project";
@@ -90,6 +91,9 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       return containers.length === spec.replicas &&
         containers.every(({ State }) => State === "running" || State === "restarting");
     },
+
+    claim: (name, claim, signal) => claimVolume(api, name, claim, signal),
+    unclaim: (name, signal) => unclaimVolume(api, name, signal),
 
     prepare: (spec, signal) => ensureImage(api, spec.image, options.registryId, signal),
 
@@ -248,27 +252,4 @@ async function clockOffset(context: EngineContext, signal: AbortSignal): Promise
   );
   const time = Date.parse(data?.SystemTime ?? "");
   return Number.isNaN(time) ? 0 : context.now() - time;
-}
-
-/** Networks that a half-made stack left. One that is still in use stays. */
-export async function removeNetworks(
-  context: EngineContext,
-  label: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const { data } = await context.api.docker.json(
-    { path: "/networks", query: { filters: JSON.stringify({ label: [label] }) }, accept: [404] },
-    z.array(z.object({ Id: z.string() })),
-    signal,
-  );
-  for (const network of data ?? []) {
-    try {
-      await context.api.docker.send(
-        { method: "DELETE", path: `/networks/${network.Id}`, accept: [403, 404, 409] },
-        signal,
-      );
-    } catch (error) {
-      if (!(error instanceof OrchestratorError) || signal.aborted) throw error;
-    }
-  }
 }

@@ -16,6 +16,14 @@ export interface Remains {
   newest: number;
 }
 
+/** Names one attempt to create a stack. */
+export interface Claim {
+  id: string;
+  agentId: string;
+  /** Unix milliseconds. */
+  at: number;
+}
+
 /** Where a container runs and what it is called, once its owner is certain. */
 export interface LocatedContainer {
   id: string;
@@ -45,7 +53,15 @@ export interface DockerEngine {
   clean(name: string, agentId: string, signal: AbortSignal): Promise<void>;
   /** Nothing that the present stack file asks for is missing, so that sending it again would change nothing. */
   intact(spec: WorkloadSpec, signal: AbortSignal): Promise<boolean>;
-  /** Makes the image present where that is ours to do. */
+  /**
+   * Marks on the engine that this stack is about to be created, so that another process sees it before anything else
+   * is to be seen. Null when the mark was set, else the Unix milliseconds since when somebody else's stands. An engine
+   * that keeps no marks counts as marked.
+   */
+  claim(name: string, claim: Claim, signal: AbortSignal): Promise<number | null>;
+  /** Takes the mark away, whoever set it. */
+  unclaim(name: string, signal: AbortSignal): Promise<void>;
+  /** Makes ready what the stack needs: the image on a standalone engine, a free network name on a Swarm. */
   prepare(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   restart(
     spec: WorkloadSpec,

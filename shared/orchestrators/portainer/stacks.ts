@@ -8,6 +8,8 @@ import type { DockerEngine, EngineContext } from "./engine.ts";
 
 /** Portainer records a stack only when its containers stand. So long may it take after the last one was made. */
 const RECORD_GRACE_MS = 60_000;
+/** So long may a create take until something of it is to be seen: its image is there already. */
+const CLAIM_GRACE_MS = 30_000;
 /** How long a create whose answer was lost is looked for, at once. */
 const SETTLE_MS = 10_000;
 const POLL_MS = 500;
@@ -62,7 +64,49 @@ export async function deployStack(
     return found.stack;
   }
   await engine.prepare(spec, signal);
-  return await createStack(context, engine, spec, content, signal);
+  const other = await claim(context, engine, spec, signal) ??
+    // It may have been made between the first look and the claim.
+    await ownStack(context, spec.name, spec.agentId, signal);
+  if (other) {
+    await adopt(context, engine, spec, content, other, signal);
+    await engine.unclaim(spec.name, signal);
+    return other.stack;
+  }
+  const stack = await createStack(context, engine, spec, content, signal);
+  await engine.unclaim(spec.name, signal);
+  return stack;
+}
+
+/**
+ * Claims the name on the engine. Gives the stack when somebody else's claim turned into one, null when it is ours.
+ * @throws OrchestratorError UPSTREAM_UNAVAILABLE `in_progress` while the other may still be at it
+ */
+async function claim(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<{ stack: Stack; duplicates: Stack[] } | null> {
+  const id = crypto.randomUUID();
+  for (let attempt = 1;; attempt++) {
+    const mine = { id, agentId: spec.agentId, at: context.now() };
+    const since = await engine.claim(spec.name, mine, signal);
+    if (since === null) return null;
+    if (await awaitRecord(context, spec, SETTLE_MS, signal)) {
+      return await ownStack(context, spec.name, spec.agentId, signal);
+    }
+    const left = since + CLAIM_GRACE_MS - context.now();
+    if (left > 0 || attempt > 1) throw inProgress(Math.max(1, Math.ceil(left / 1000)));
+    // Whoever set it is gone.
+    await engine.unclaim(spec.name, signal);
+  }
+}
+
+function inProgress(retryAfterSeconds: number): OrchestratorError {
+  return new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being created already.", {
+    retryAfterSeconds,
+    details: { reason: "in_progress" },
+  });
 }
 
 /** Brings a running stack to `spec`; a stopped one is left for `start`. */
@@ -132,6 +176,7 @@ export async function removeStack(
   }
   // What a lost create left behind has no record that could be deleted.
   await engine.clean(name, agentId, signal);
+  await engine.unclaim(name, signal);
 }
 
 async function adopt(
@@ -192,6 +237,7 @@ async function createStack(
     }
     // Final: nothing was recorded, but containers may stand half made.
     await engine.clean(spec.name, spec.agentId, signal);
+    await engine.unclaim(spec.name, signal);
     throw error;
   }
 }
@@ -211,10 +257,7 @@ async function awaitRemains(
   if (remains.own === 0) return false;
   if (await awaitRecord(context, spec, SETTLE_MS, signal)) return true;
   if (context.now() - remains.newest < RECORD_GRACE_MS) {
-    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being created already.", {
-      retryAfterSeconds: 15,
-      details: { reason: "in_progress" },
-    });
+    throw inProgress(15);
   }
   await engine.clean(spec.name, spec.agentId, signal);
   return false;

@@ -12,15 +12,20 @@ import type {
   WorkloadState,
 } from "../types.ts";
 import { type Endpoint, STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
-import { isReady, removeNetworks } from "./compose.ts";
+import { claimConfig, unclaimConfig } from "./claims.ts";
+import { isReady } from "./compose.ts";
 import { belongsTo, containerLimits, inspectContainer, toContainerState } from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
+import { listNetworks, removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
 import { hasReason } from "./stacks.ts";
 
 const NAMESPACE_LABEL = "com.docker.stack.namespace";
 /** So many ended tasks of one slot, and waiting will not help. Swarm keeps five. */
 const FAILED_TASKS = 3;
+/** How long tasks that are told to stop may take; Docker kills them after ten seconds. */
+const TEARDOWN_MS = 20_000;
+const POLL_MS = 300;
 /** How often a service that changes under our hands is read again. */
 const VERSION_ATTEMPTS = 5;
 
@@ -169,8 +174,20 @@ export function createSwarmEngine(
       return one?.Spec.Mode?.Replicated?.Replicas === spec.replicas;
     },
 
-    // The nodes pull; the create does not wait for them.
-    prepare: () => Promise.resolve(),
+    claim: (name, claim, signal) => claimConfig(api, name, claim, signal),
+    unclaim: (name, signal) => unclaimConfig(api, name, signal),
+
+    // Images are the nodes' affair. But a stack that was just stopped leaves a network that the manager has forgotten
+    // and the engine still lists while its tasks end; a service that is created then is refused.
+    async prepare(spec, signal) {
+      if ((await listServices(spec.name, signal)).length > 0) return;
+      const until = context.now() + TEARDOWN_MS;
+      const label = `${NAMESPACE_LABEL}=${spec.name}`;
+      while ((await listNetworks(context, label, signal)).length > 0) {
+        if (context.now() >= until) return await removeNetworks(context, label, signal);
+        await context.sleep(POLL_MS, signal);
+      }
+    },
 
     async restart(spec, request, signal) {
       for (let attempt = 1;; attempt++) {
