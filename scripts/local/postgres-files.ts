@@ -130,7 +130,9 @@ async function findBinaries(): Promise<string> {
 export async function installBinaries(files: PostgresFiles): Promise<void> {
   const native = await findBinaries();
   const manifest = JSON.parse(await fs.readFile(path.join(native, "..", "package.json"), "utf8"));
-  const version = `${manifest.name}@${manifest.version}\n`;
+  // The size tells a package that was damaged and installed again.
+  const { size } = await fs.stat(path.join(native, "bin", "postgres"));
+  const version = `${manifest.name}@${manifest.version} ${size}\n`;
   const marker = path.join(files.place, "install.version");
   const installed = await fs.readFile(marker, "utf8").catch(() => "");
   try {

@@ -30,7 +30,7 @@ export function splitStatements(script: string): SqlStatement[] {
   };
   for (const [piece] of script.matchAll(token)) {
     const blank = /^(?:\s|--|\/\*)/.test(piece);
-    if (!blank && !hasContent) {
+    if (!blank && !hasContent && piece !== ";") {
       hasContent = true;
       startLine = line;
       text = "";
