@@ -1,14 +1,16 @@
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { runCommand } from "./local/command.ts";
 import { loadConfig } from "./local/config.ts";
 import { describeError } from "./local/errors.ts";
 import { createLog, type Log, type LogLevel } from "./local/log.ts";
+import { arePresent, npmProcesses } from "./local/parents.ts";
 import { startStack } from "./local/stack.ts";
 import { formatSummary, sampleRequest } from "./local/summary.ts";
 
 /** How often to look whether npm, which started us, is still there. */
 const PARENT_CHECK_MS = 500;
+/** A second Ctrl-C counts as one of its own after this time. */
+const IMPATIENT_AFTER_MS = 700;
 
 await runCommand(async () => {
   const startedAt = performance.now();
@@ -19,15 +21,14 @@ await runCommand(async () => {
   bypassProxyFor(config.host);
   const end = endOfStack();
 
-  const starting = startStack({
+  // Asked to end meanwhile, it starts to the end and stops in order then.
+  const stack = await startStack({
     config,
     log,
     watch: !values["no-watch"],
     progress: (part, milliseconds) => say(`  ✓ ${part} ${seconds(milliseconds)}`),
     onStopRequest: end.request,
   });
-  // Asked to end while starting: the parts that stand must be stopped in order all the same.
-  const stack = await starting;
   if (!end.requested) {
     say(`Started in ${seconds(performance.now() - startedAt)}.\n`);
     say(formatSummary(config, stack.keys));
@@ -51,17 +52,21 @@ function endOfStack() {
       resolve();
     },
   };
+  let askedAt = Infinity;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    Deno.addSignalListener(signal, end.request);
+    Deno.addSignalListener(signal, () => {
+      // Ctrl-C reaches us twice, from the terminal and from npm. Pressed again, it means now: the
+      // parts notice that we are gone and end, the database without losing a committed row.
+      if (performance.now() - askedAt > IMPATIENT_AFTER_MS) Deno.exit(130);
+      if (!end.requested) askedAt = performance.now();
+      end.request();
+    });
   }
-  // The deno command of npm is a Node script that dies of a signal without handing it on.
-  const parent = process.ppid;
-  if (Deno.env.has("npm_lifecycle_event") && parent > 1) {
-    const timer = setInterval(() => {
-      if (process.ppid !== parent) end.request();
-    }, PARENT_CHECK_MS);
-    Deno.unrefTimer(timer as unknown as number);
-  }
+  const npm = npmProcesses();
+  const timer = setInterval(() => {
+    if (!arePresent(npm)) end.request();
+  }, PARENT_CHECK_MS);
+  Deno.unrefTimer(timer as unknown as number);
   return end;
 }
 
