@@ -1,47 +1,22 @@
 import { ApiError } from "../../shared/contract/errors.ts";
-import {
-  type CredentialKind,
-  type Edition,
-  editionsOfAnswer,
-  type JsonObject,
-  mergeAnswers,
-  parseEdition,
-} from "../../shared/contract/editions.ts";
-import type { AnswerContext } from "../../shared/contract/facts.ts";
-import { runAsCaller, runAsCallerAndKeep } from "../../shared/database/caller.ts";
+import { editionsOfAnswer, parseEdition } from "../../shared/contract/editions.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import { toApiError } from "../../shared/database/errors.ts";
-import {
-  abandonIdempotent,
-  beginIdempotent,
-  type IdempotentRequest,
-  keepAnswer,
-  type KeptAnswer,
-  parseIdempotencyKey,
-} from "../../shared/database/idempotency.ts";
 import { createPlatformFacts } from "../../shared/database/platform-facts.ts";
-import {
-  createRateLimiter,
-  rateLimitError,
-  rateLimitHeaders,
-} from "../../shared/database/rate-limits.ts";
-import {
-  authenticate,
-  type Authenticated,
-  credentialKind,
-} from "../../shared/http/authenticate.ts";
-import { parseJson, readBody } from "../../shared/http/body.ts";
+import { createRateLimiter } from "../../shared/database/rate-limits.ts";
+import { authenticate } from "../../shared/http/authenticate.ts";
 import { CORS_HEADERS, preflight } from "../../shared/http/cors.ts";
 import { createRouter } from "../../shared/http/router.ts";
-import { seal, unseal } from "../../shared/http/seal.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
+import { respond, withHeaders } from "./answers.ts";
 import { presentError } from "./presenters/error.ts";
-import type { AnyRouteHandler, Route, RouteContext } from "./route.ts";
+import { beginProgress, type Progress } from "./progress.ts";
+import { carryOutRead } from "./reads.ts";
+import type { Route, RouteContext } from "./route.ts";
 import { createServiceRoutes } from "./service-routes.ts";
 import { createTelemetry } from "./telemetry.ts";
+import { carryOutWrite } from "./writes.ts";
 
-/** Largest request body: a character of 256 KiB, an environment of 256 KiB, and room. */
-const MAX_BODY_BYTES = 1024 * 1024;
 /** The platform cuts an answer after 150 s. */
 const FOLLOW_MS = 140_000;
 
@@ -59,199 +34,23 @@ export interface ApiDependencies {
   followMs?: number;
 }
 
-/** What is known of a request so far; it fills up on the way through the pipeline. */
-interface Progress {
-  requestId: string;
-  now: Date;
-  pathname: string;
-  route: Route | null;
-  credential: CredentialKind;
-  asked: Edition | null;
-  authenticated: Authenticated | null;
-  ranAsCaller: boolean;
-  /** Headers that the answer carries whatever it will be. */
-  headers: Record<string, string>;
-}
-
-function requestIdOf(headers: Headers): string {
-  const given = headers.get("x-request-id");
-  // A caller may bring its own id to find the request by; only harmless ones enter the log.
-  return given !== null && /^[A-Za-z0-9._-]{8,64}$/.test(given) ? given : crypto.randomUUID();
-}
-
 /**
  * The `/api` function without its surroundings: request → response. Each request goes the same way:
  * route → edition → caller → count → input → one statement as the caller → presenters of the
  * caller's editions, merged.
  */
 export function createApi(dependencies: ApiDependencies): (request: Request) => Promise<Response> {
-  const { sql, log, sealingSecret } = dependencies;
+  const { sql, log, sealingSecret, wakeWorker } = dependencies;
   const now = dependencies.now ?? (() => new Date());
   const lookup = createRouter(dependencies.routes);
-  const limiter = createRateLimiter(sql);
-  const platformFacts = createPlatformFacts(sql, now);
   const telemetry = createTelemetry(now());
-  const serviceRoute = createServiceRoutes({
-    sql,
-    telemetry,
-    version: dependencies.version,
-    now,
-  });
-
-  async function answerContext(context: RouteContext): Promise<AnswerContext> {
-    return {
-      userId: context.caller.userId,
-      now: context.now,
-      platform: context.editions.includes(2) ? await platformFacts() : null,
-    };
-  }
-
-  function present(
-    handler: AnyRouteHandler,
-    facts: unknown,
-    context: RouteContext,
-    answering: AnswerContext,
-  ): JsonObject {
-    return context.editions.map((edition) => handler.present[edition](facts, answering))
-      .reduce((strong, weak) => mergeAnswers(strong, weak) as JsonObject);
-  }
-
-  function answerOf(
-    handler: AnyRouteHandler,
-    facts: unknown,
-    context: RouteContext,
-    answering: AnswerContext,
-  ): KeptAnswer {
-    const headers: Record<string, string> = { "API-Version": String(context.edition) };
-    const location = handler.location?.(facts);
-    if (location !== undefined) headers.Location = location;
-    return {
-      status: handler.status,
-      headers,
-      body: present(handler, facts, context, answering),
-    };
-  }
-
-  /** A read is sent beside the count: a refused one costs its result, an admitted one no wait. */
-  async function carryOutRead(
-    handler: AnyRouteHandler,
-    context: RouteContext,
-    progress: Progress,
-  ): Promise<Response> {
-    const counted = limiter.take(context.caller);
-    if (!limiter.trusts(context.caller)) await admit(counted, context, progress);
-    let input: unknown;
-    let reading: Promise<unknown> | null = null;
-    const answering = answerContext(context);
-    try {
-      input = handler.input(context);
-      if (!handler.streams?.(input)) reading = read(handler, input, context);
-    } catch (error) {
-      await admit(counted, context, progress);
-      throw error;
-    }
-    // The count's refusal comes first; the read's own failure must then not go unhandled.
-    reading?.catch(() => {});
-    await admit(counted, context, progress);
-    progress.ranAsCaller = true;
-    if (reading === null) {
-      const stream = await handler.stream!(input, context);
-      return withHeaders(stream, { "API-Version": String(context.edition) });
-    }
-    const result = await reading;
-    return respond(
-      answerOf(handler, handler.facts(result, input, context), context, await answering),
-    );
-  }
-
-  function read(handler: AnyRouteHandler, input: unknown, context: RouteContext): Promise<unknown> {
-    return runAsCaller(sql, context.caller, context.request, handler.statement(input, context));
-  }
-
-  async function admit(
-    counted: ReturnType<typeof limiter.take>,
-    context: RouteContext,
-    progress: Progress,
-  ): Promise<void> {
-    const limit = await counted;
-    Object.assign(progress.headers, rateLimitHeaders(limit, context.now));
-    if (!limit.allowed) throw rateLimitError(limit, context.caller);
-  }
-
-  /** What changes something waits for the count, so that a refused request has done nothing. */
-  async function carryOutWrite(
-    handler: AnyRouteHandler,
-    context: RouteContext,
-    progress: Progress,
-    request: Request,
-  ): Promise<Response> {
-    const counted = limiter.take(context.caller);
-    const [body] = await Promise.all([
-      readBody(request, MAX_BODY_BYTES).then(
-        (bytes) => ({ bytes }),
-        (error: unknown) => ({ error }),
-      ),
-      admit(counted, context, progress),
-    ]);
-    if ("error" in body) throw body.error;
-    context.body = parseJson(body.bytes, request.headers.get("content-type"));
-    const input: unknown = handler.input(context);
-    const statement = handler.statement(input, context);
-    const answering = answerContext(context);
-    const key = request.method === "POST"
-      ? parseIdempotencyKey(request.headers.get("idempotency-key"))
-      : null;
-    progress.ranAsCaller = true;
-    if (key === null) {
-      const result = await runAsCaller(sql, context.caller, context.request, statement);
-      if (handler.wakesWorker) dependencies.wakeWorker();
-      return respond(
-        answerOf(handler, handler.facts(result, input, context), context, await answering),
-      );
-    }
-
-    const idempotent: IdempotentRequest = {
-      userId: context.caller.userId,
-      key,
-      method: request.method,
-      path: progress.pathname,
-      bodyHash: new Uint8Array(
-        await crypto.subtle.digest("SHA-256", body.bytes as Uint8Array<ArrayBuffer>),
-      ),
-    };
-    const kept = await beginIdempotent(sql, idempotent);
-    if (kept !== null) return replay(handler, kept);
-    try {
-      const answers = await answering;
-      let answer: KeptAnswer | undefined;
-      await runAsCallerAndKeep(sql, context.caller, context.request, statement, async (result) => {
-        answer = answerOf(handler, handler.facts(result, input, context), context, answers);
-        const body = handler.secretAnswer
-          ? { sealed: await seal(sealingSecret, JSON.stringify(answer.body)) }
-          : answer.body;
-        return keepAnswer(idempotent, { ...answer, body });
-      });
-      if (handler.wakesWorker) dependencies.wakeWorker();
-      return respond(answer!);
-    } catch (error) {
-      // Nothing was done. Should this fail too, the claim ends by itself after a minute.
-      await abandonIdempotent(sql, idempotent).catch(() => {});
-      throw error;
-    }
-  }
-
-  async function replay(handler: AnyRouteHandler, kept: KeptAnswer): Promise<Response> {
-    const headers = { ...kept.headers, "Idempotency-Replayed": "true" };
-    if (!handler.secretAnswer) return respond({ ...kept, headers });
-    const opened = await unseal(sealingSecret, String(kept.body.sealed));
-    if (opened === null) {
-      throw new ApiError(
-        "IDEMPOTENCY_KEY_REUSED",
-        "The first answer to this Idempotency-Key can no longer be shown",
-      );
-    }
-    return respond({ ...kept, headers, body: JSON.parse(opened) as JsonObject });
-  }
+  const serviceRoute = createServiceRoutes({ sql, telemetry, version: dependencies.version, now });
+  const shared = {
+    limiter: createRateLimiter(sql),
+    platformFacts: createPlatformFacts(sql, now),
+    wakeWorker,
+    sealingSecret,
+  };
 
   async function carryOut(request: Request, progress: Progress, url: URL): Promise<Response> {
     const found = lookup(request.method, progress.pathname);
@@ -292,8 +91,8 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       followMs: dependencies.followMs ?? FOLLOW_MS,
     };
     return route.method === "GET"
-      ? await carryOutRead(handler, context, progress)
-      : await carryOutWrite(handler, context, progress, request);
+      ? await carryOutRead(handler, context, progress, shared)
+      : await carryOutWrite(handler, context, progress, request, shared);
   }
 
   function failure(error: unknown, progress: Progress): { response: Response; error: ApiError } {
@@ -318,17 +117,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
   return async (request) => {
     const started = performance.now();
     const url = new URL(request.url);
-    const progress: Progress = {
-      requestId: requestIdOf(request.headers),
-      now: now(),
-      pathname: url.pathname.replace(/(?<=.)\/$/, ""),
-      route: null,
-      credential: credentialKind(request.headers),
-      asked: null,
-      authenticated: null,
-      ranAsCaller: false,
-      headers: {},
-    };
+    const progress = beginProgress(request.headers, url, now());
     telemetry.begin();
     let response: Response;
     let fault: ApiError | null = null;
@@ -364,18 +153,6 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
     }
     return withHeaders(response, headers);
   };
-}
-
-function respond({ status, headers, body }: KeptAnswer): Response {
-  return new Response(JSON.stringify(body), {
-    status,
-    headers: { "Content-Type": "application/json", "Cache-Control": "no-store", ...headers },
-  });
-}
-
-function withHeaders(response: Response, headers: Record<string, string>): Response {
-  for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
-  return response;
 }
 
 /**

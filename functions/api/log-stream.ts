@@ -66,7 +66,9 @@ export async function followLogs(input: LogsInput, context: RouteContext): Promi
   const endsAt = Math.min(Date.now() + context.followMs, context.credentialExpiresAt);
   const stop = new AbortController();
   const read = (limit: number, after: string | null) =>
-    runAsCaller<Page>(sql, caller, request, logStatement({ ...input, lines: limit }, after));
+    runAsCaller<Page>(sql, caller, request, logStatement({ ...input, lines: limit }, after), {
+      repeatable: true,
+    });
 
   let after = lastEventId(context.headers);
   let page = await read(after === null ? input.lines : BATCH, after);

@@ -1,3 +1,4 @@
+import type { ApiError } from "../contract/errors.ts";
 import type { Database } from "./connect.ts";
 import { toApiError } from "./errors.ts";
 import { type SqlFragment, sqlText } from "./literal.ts";
@@ -43,6 +44,15 @@ function become(caller: Caller, request: RequestFacts): SqlFragment {
   }, true)`;
 }
 
+export interface RunOptions {
+  /**
+   * Whether running twice does no harm: then a broken connection is tried once more. After a restart
+   * of the database the driver reports a connection's last error once again to the first statement
+   * of its successor, so that each slot of the pool would fail one request.
+   */
+  repeatable?: boolean;
+}
+
 /**
  * Sends statements as one message: one transaction, one round trip. An error in any of them undoes
  * all of them.
@@ -52,13 +62,24 @@ function become(caller: Caller, request: RequestFacts): SqlFragment {
 export async function runStatements(
   sql: Database,
   statements: readonly SqlFragment[],
+  options: RunOptions = {},
 ): Promise<Row[][]> {
   try {
     const results = await sql.unsafe(statements.map((each) => each.text).join(";\n")).simple();
     return (statements.length === 1 ? [results] : results) as unknown as Row[][];
   } catch (error) {
-    throw toApiError(error);
+    const fault = toApiError(error);
+    if (options.repeatable && connectionBroke(fault)) {
+      return await runStatements(sql, statements);
+    }
+    throw fault;
   }
+}
+
+/** Not a statement that took too long: a second one would take as long. */
+function connectionBroke(fault: ApiError): boolean {
+  const state = (fault.cause as { code?: string } | undefined)?.code;
+  return fault.code === "SUPABASE_CONNECTION_ERROR" && state !== "57014";
 }
 
 /**
@@ -70,8 +91,9 @@ export async function runAsCaller<Result>(
   caller: Caller,
   request: RequestFacts,
   statement: SqlFragment,
+  options: RunOptions = {},
 ): Promise<Result> {
-  const rows = await runStatements(sql, [become(caller, request), statement]);
+  const rows = await runStatements(sql, [become(caller, request), statement], options);
   return rows[1]?.[0]?.result as Result;
 }
 

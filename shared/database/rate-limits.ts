@@ -70,7 +70,7 @@ export async function takeRateLimit(sql: Database, caller: Caller, cost = 1): Pr
     sqlText`select * from private.take_rate_limit(${
       subjectOf(caller)
     },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost})`,
-  ]);
+  ], { repeatable: true });
   return rows![0] as unknown as RateLimit;
 }
 

@@ -47,7 +47,7 @@ export async function authenticateApiKey(
   const digest = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const [rows] = await runStatements(sql, [
     sqlText`select private.authenticate_api_key(${bytea(bytes)}) as result`,
-  ]);
+  ], { repeatable: true });
   const known = rows![0]?.result as KnownApiKey | null;
   // The index finds a digest by comparing bytes until one differs; that leaks nothing useful about
   // a preimage, but the last word is a comparison that leaks nothing at all.

@@ -10,7 +10,10 @@ function tooLarge(maxBytes: number): ApiError {
  * Reads a body of at most `maxBytes`, also when its length was not declared or declared wrongly.
  * @throws ApiError PAYLOAD_TOO_LARGE 413
  */
-export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+export async function readBody(
+  request: Request,
+  maxBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const declared = Number(request.headers.get("content-length") ?? "0");
   if (declared > maxBytes) {
     await request.body?.cancel();

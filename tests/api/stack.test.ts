@@ -1,0 +1,201 @@
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { z } from "zod";
+import * as one from "../../shared/contract/responses/edition-1.ts";
+import * as two from "../../shared/contract/responses/edition-2.ts";
+import * as three from "../../shared/contract/responses/edition-3.ts";
+import { type StackAccess, useStack } from "../support/stack.ts";
+import { createBody1, createBody2, createBody3 } from "./support/bodies.ts";
+
+/** The same api function as it is deployed: behind the gateway, with a worker and real containers. */
+
+let stack: StackAccess;
+let sql: postgres.Sql;
+let token: Record<string, string>;
+let userId: string;
+
+beforeAll(async () => {
+  stack = await useStack();
+  sql = postgres(stack.dbUrl, { max: 2, onnotice: () => {} });
+  const response = await fetch(`${stack.apiUrl}/auth/v1/signup`, {
+    method: "POST",
+    headers: { apikey: stack.publishableKey, "Content-Type": "application/json" },
+    body: JSON.stringify({
+      email: `${crypto.randomUUID()}@example.com`,
+      password: "a long password",
+    }),
+  });
+  const session = await response.json();
+  userId = session.user.id;
+  token = { Authorization: `Bearer ${session.access_token}`, apikey: stack.publishableKey };
+  await sql`update public.profiles
+    set rate_limit = '{"window_limit": 100000, "burst_limit": 100000}' where id = ${userId}`;
+}, 90_000);
+
+afterAll(async () => {
+  await sql?.end({ timeout: 1 });
+});
+
+async function call(
+  method: string,
+  path: string,
+  options: { edition?: 1 | 2 | 3; body?: unknown; headers?: Record<string, string> } = {},
+) {
+  const response = await fetch(`${stack.apiUrl}${path}`, {
+    method,
+    headers: {
+      ...(options.headers ?? token),
+      ...(options.edition ? { "API-Version": String(options.edition) } : {}),
+      ...(options.body === undefined ? {} : { "Content-Type": "application/json" }),
+    },
+    body: options.body === undefined ? undefined : JSON.stringify(options.body),
+  });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, json: JSON.parse(text) };
+}
+
+async function as<Schema extends z.ZodType>(
+  schema: Schema,
+  answer: ReturnType<typeof call>,
+): Promise<z.output<Schema>> {
+  const { json, text } = await answer;
+  const parsed = schema.safeParse(json);
+  expect(parsed.error, text).toBeUndefined();
+  return parsed.data!;
+}
+
+const quick = { health_checks: { enabled: true, interval: "1s", timeout: "1s", retries: 3 } };
+
+async function stateOf(id: string): Promise<string> {
+  return (await call("GET", `/api/agents/${id}`, { edition: 3 })).json.agent.status;
+}
+
+async function settle(id: string, state: string): Promise<void> {
+  await expect.poll(() => stateOf(id), { timeout: 60_000, interval: 250 }).toBe(state);
+}
+
+describe("behind the gateway", () => {
+  it("an agent goes through its life, each answer as documented", async () => {
+    const made = await as(
+      three.created3,
+      call("POST", "/api/agents", {
+        edition: 3,
+        body: { ...createBody3, portainer: { ...createBody3.portainer, ...quick } },
+      }),
+    );
+    const path = `/api/agents/${made.agent.id}`;
+    await settle(made.agent.id, "running");
+
+    const { agent } = await as(three.agent3, call("GET", path, { edition: 3 }));
+    expect(agent.portainer.containers.map((each) => each.status)).toEqual(
+      ["running", "running", "running"],
+    );
+    await as(one.status1, call("GET", `${path}/status`, { edition: 1 }));
+    await as(two.status2, call("GET", `${path}/status`, { edition: 2 }));
+    await as(three.list3, call("GET", "/api/agents", { edition: 3 }));
+
+    await expect.poll(async () => (await call("GET", `${path}/logs`)).json.logs.length, {
+      timeout: 20_000,
+    }).toBeGreaterThan(0);
+    await as(three.logs3, call("GET", `${path}/logs`, { edition: 3 }));
+    await as(two.logs2, call("GET", `${path}/logs`, { edition: 2 }));
+    await expect.poll(
+      async () => (await call("GET", `${path}/metrics`, { edition: 1 })).json.metrics.memory.usage,
+      { timeout: 30_000 },
+    ).toBeGreaterThan(0);
+    await as(three.metrics3, call("GET", `${path}/metrics`, { edition: 3 }));
+
+    const scaled = await as(
+      three.scaled3,
+      call("POST", `${path}/scale`, { edition: 3, body: { replicas: 2, strategy: "rolling" } }),
+    );
+    expect(scaled.scaling).toMatchObject({ from_replicas: 3, to_replicas: 2 });
+    await settle(made.agent.id, "running");
+
+    await as(one.restarted1, call("POST", `${path}/restart`, { edition: 1 }));
+    await settle(made.agent.id, "running");
+    await as(three.command3, call("POST", `${path}/stop`, { edition: 3 }));
+    await settle(made.agent.id, "stopped");
+    await as(three.command3, call("POST", `${path}/start`, { edition: 3 }));
+    await settle(made.agent.id, "running");
+    await as(two.deleted2, call("DELETE", path, { edition: 2 }));
+    await expect.poll(async () => (await call("GET", path)).status, { timeout: 60_000 }).toBe(404);
+  }, 240_000);
+
+  it("takes the other documents' bodies, the first one's with an API key", async () => {
+    const key = await as(
+      one.generatedKey1,
+      call("POST", "/api/auth/generate-key", {
+        edition: 1,
+        body: { username: "ci", role: "USER" },
+      }),
+    );
+    const first = await as(
+      one.created1,
+      call("POST", "/api/agents", { body: createBody1, headers: { "X-API-Key": key.apiKey } }),
+    );
+    const second = await as(
+      two.created2,
+      call("POST", "/api/agents", { edition: 2, body: createBody2 }),
+    );
+    expect(second.supabase_integration).toEqual({
+      tables_created: true,
+      rls_policies_applied: true,
+      real_time_enabled: true,
+    });
+    for (const { agentId } of [first, second]) {
+      const deleted = await call("DELETE", `/api/agents/${agentId}`);
+      expect(deleted.status).toBe(202);
+    }
+  });
+
+  it("streams what an agent writes", async () => {
+    const made = await call("POST", "/api/agents", {
+      edition: 1,
+      body: { agentName: "talker", portainer: quick },
+    });
+    const abort = new AbortController();
+    const response = await fetch(
+      `${stack.apiUrl}/api/agents/${made.json.agentId}/logs?follow=true`,
+      {
+        headers: { ...token, Accept: "text/event-stream", "API-Version": "3" },
+        signal: abort.signal,
+      },
+    );
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+    let received = "";
+    while (!received.includes("event: log")) {
+      const { done, value } = await reader.read();
+      expect(done).toBe(false);
+      received += value;
+    }
+    abort.abort();
+    const line = /^data: (.*)$/m.exec(received)![1]!;
+    expect(three.logLine3.safeParse(JSON.parse(line)).error).toBeUndefined();
+    await call("DELETE", `/api/agents/${made.json.agentId}`);
+  }, 90_000);
+
+  it("refuses who may not, and the project's own keys", async () => {
+    for (
+      const headers of [
+        {},
+        { apikey: stack.publishableKey },
+        { Authorization: `Bearer ${stack.publishableKey}` },
+        { Authorization: `Bearer ${stack.anonKey}` },
+        { Authorization: `Bearer ${stack.secretKey}` },
+        { Authorization: `Bearer ${stack.serviceRoleKey}` },
+        { Authorization: `${token.Authorization}x` },
+      ] as Record<string, string>[]
+    ) {
+      const answer = await call("GET", "/api/agents", { headers });
+      expect([answer.status, answer.json.error.code]).toEqual([401, "AUTHENTICATION_FAILED"]);
+    }
+  });
+
+  it("tells its health where seed 004 documents it", async () => {
+    const health = await call("GET", "/health", { headers: {} });
+    expect(health.json).toMatchObject({ status: "healthy", service: "agent-launchpad" });
+    const metrics = await fetch(`${stack.apiUrl}/metrics`);
+    expect(await metrics.text()).toContain("http_requests_total");
+  });
+});
