@@ -69,24 +69,20 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
   closers.add("the inbox", () => inbox.close());
   const database = new DatabaseHalf(config, keys, inbox.sendMail, log);
   closers.add("the database", () => database.stop());
-  // Deno takes most of its time to start on one core, Postgres on the other.
-  const [portainer, functions] = await Promise.all([
+  // Postgres is busy on one core while Deno starts on the other.
+  const [portainer] = await Promise.all([
     timed("Local Portainer", progress, async () => {
       const child = startPortainer(config, keys, log);
       closers.add("the local Portainer", () => child.stop());
       await untilListening(child);
       return child;
     }),
-    timed("Edge Functions", progress, async () => {
-      const secrets = localPortainer(config, keys);
-      const host = await createFunctions({ config, keys, log, secrets, watch: options.watch });
-      closers.add("the functions", () => host.close());
-      await Promise.all(host.children.map(untilListening));
-      return host;
-    }),
     timed("Database", progress, () => database.start()),
   ]);
 
+  const secrets = localPortainer(config, keys);
+  const functions = await createFunctions({ config, keys, log, secrets, watch: options.watch });
+  closers.add("the functions", () => functions.close());
   const gateway = startGateway({
     host: config.host,
     port: config.ports.api,
@@ -100,7 +96,10 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
     log: log.child("gateway"),
   });
   closers.add("the gateway", () => gateway.close());
-  await timed("REST, Auth, Realtime, cron", progress, () => database.startServices());
+  await Promise.all([
+    timed("Edge Functions", progress, () => Promise.all(functions.children.map(untilListening))),
+    timed("REST, Auth, Realtime, cron", progress, () => database.startServices()),
+  ]);
   await wakeWorker(functions, keys, log);
 
   const control = startControl(config.host, {
