@@ -52,6 +52,7 @@ export async function startCron(
   const jobs = new Map<string, Job>();
   const queue: Job[] = [];
   const active = new Set<Promise<void>>();
+  const openRuns = new Set<string>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let closed = false;
   let started = false;
@@ -129,7 +130,7 @@ export async function startCron(
       job!.waiting = false;
       if (!jobs.has(job!.id)) continue;
       job!.running = true;
-      const run = runJob(sql, databaseUrl, job!)
+      const run = runJob(sql, databaseUrl, job!, openRuns)
         .catch((error) => {
           if (!closed) log.warn(`job ${job!.id} was not recorded: ${describeError(error)}`);
         })
@@ -144,11 +145,22 @@ export async function startCron(
     }
   }
 
-  await sql`
-    update cron.job_run_details
-    set status = 'failed', return_message = 'server restarted', end_time = now()
-    where status in ('starting', 'running', 'sending', 'connecting')`.catch(ignoreMissing);
-  const listener = await sql.listen("cron", () => void reload(), () => void reload());
+  /** Runs that a dead server or stack left open; the ones of this process end by themselves. */
+  async function closeLostRuns(): Promise<void> {
+    await sql`
+      update cron.job_run_details
+      set status = 'failed', return_message = 'server restarted', end_time = now()
+      where status in ('starting', 'running', 'sending', 'connecting')
+        and not runid::text = any (${[...openRuns]}::text[])`.catch(ignoreMissing);
+  }
+
+  // Also called when the connection is back after the server was away.
+  async function begin(): Promise<void> {
+    await closeLostRuns().catch((error) => log.debug(describeError(error)));
+    await reload();
+  }
+
+  const listener = await sql.listen("cron", () => void reload(), () => void begin());
 
   return {
     close: async () => {
@@ -178,12 +190,31 @@ function ignoreMissing(error: unknown): never[] {
   throw error;
 }
 
-async function runJob(sql: postgres.Sql, databaseUrl: string, job: Job): Promise<void> {
+async function runJob(
+  sql: postgres.Sql,
+  databaseUrl: string,
+  job: Job,
+  openRuns: Set<string>,
+): Promise<void> {
   const [run] = await sql<{ runid: string }[]>`
     insert into cron.job_run_details (jobid, database, username, command, status)
     values (${job.id}, ${job.database}, ${job.username}, ${job.command}, 'starting')
     returning runid::text`;
-  const connection = postgres(urlOf(databaseUrl, job), {
+  openRuns.add(run!.runid);
+  try {
+    await carryOut(sql, urlOf(databaseUrl, job), job.command, run!.runid);
+  } finally {
+    openRuns.delete(run!.runid);
+  }
+}
+
+async function carryOut(
+  sql: postgres.Sql,
+  url: string,
+  command: string,
+  runid: string,
+): Promise<void> {
+  const connection = postgres(url, {
     max: 1,
     fetch_types: false,
     onnotice: () => {},
@@ -196,8 +227,8 @@ async function runJob(sql: postgres.Sql, databaseUrl: string, job: Job): Promise
     await sql`
       update cron.job_run_details
       set status = 'running', start_time = clock_timestamp(), job_pid = ${backend!.pid}
-      where runid = ${run!.runid}`;
-    message = describeResult(await connection.unsafe(job.command).simple());
+      where runid = ${runid}`;
+    message = describeResult(await connection.unsafe(command).simple());
   } catch (error) {
     status = "failed";
     message = error instanceof postgres.PostgresError
@@ -214,7 +245,7 @@ async function runJob(sql: postgres.Sql, databaseUrl: string, job: Job): Promise
       return_message = ${message},
       start_time = coalesce(start_time, clock_timestamp()),
       end_time = clock_timestamp()
-    where runid = ${run!.runid}`;
+    where runid = ${runid}`;
 }
 
 function urlOf(databaseUrl: string, job: Job): string {

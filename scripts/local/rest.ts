@@ -8,6 +8,8 @@
  * - `Prefer: tx=rollback`, `count=planned` and `count=estimated` (both count exactly);
  * - an OpenAPI description at `/` (service_role gets a stub);
  * - `explain()` gives the SQL and no plan;
+ * - arrays in CSV are JSON, where PostgREST writes `{a,b}`;
+ * - the first request on each connection after a restart of the server gets 503;
  * - numbers beyond a double's precision lose digits here, in PostgREST only in the client.
  */
 import { App, type AppRequestContext } from "@supabase/lite";
@@ -85,7 +87,12 @@ export async function createRest(options: RestOptions): Promise<Rest> {
     }, 30);
   }
 
-  const sql = postgres(databaseUrl, { max: 1, idle_timeout: 20, onnotice: () => {} });
+  const sql = postgres(databaseUrl, {
+    max: 1,
+    idle_timeout: 20,
+    onnotice: () => {},
+    connection: { application_name: "postgrest" },
+  });
   const listener = await sql.listen("pgrst", (payload) => {
     if (payload === "" || payload === "reload schema" || payload === "reload config") {
       if (real) real.reload();

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { startCron } from "../../scripts/local/cron.ts";
 import { createLog } from "../../scripts/local/log.ts";
@@ -125,6 +126,25 @@ describe("cron", () => {
     const paused = await runs("paused");
     await database.sql`select cron.unschedule(jobname) from cron.job`;
     expect(paused).toHaveLength(0);
+  });
+
+  it("closes runs that were left open, and goes on, when its connection was cut", async () => {
+    const admin = postgres(database.url("supabase_admin"), { max: 1 });
+    const [lost] = await admin`
+      insert into cron.job_run_details (jobid, username, command, status)
+      values (0, 'postgres', 'select 1', 'running') returning runid`;
+    await admin`
+      select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = 'pg_cron scheduler' and datname = current_database()`;
+    const state = async () =>
+      (await admin`select status from cron.job_run_details where runid = ${lost!.runid}`)[0]!
+        .status;
+    await expect.poll(state, { timeout: 5_000 }).toBe("failed");
+    await database.sql`select cron.schedule('after', '1 second', 'select 1')`;
+    await expect.poll(async () => (await runs("after")).length, { timeout: 10_000 })
+      .toBeGreaterThan(0);
+    await database.sql`select cron.unschedule('after')`;
+    await admin.end();
   });
 
   it("refuses a schedule that is none, in pg_cron's words", async () => {
