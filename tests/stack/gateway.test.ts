@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { get as httpGet } from "node:http";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type GatewayUnderTest, startGatewayUnderTest } from "./support/gateway.ts";
 
 const ECHO = `
@@ -18,9 +19,23 @@ const ECHO = `
   });
 `;
 
+const ECHO_SOCKET = `
+  Deno.serve((request) => {
+    const { pathname, searchParams } = new URL(request.url);
+    if (searchParams.get("token") !== "good") {
+      return Response.json({ code: "AUTHENTICATION_FAILED" }, { status: 401 });
+    }
+    const { socket, response } = Deno.upgradeWebSocket(request, { protocol: "v2" });
+    socket.onopen = () => socket.send("hello from " + pathname);
+    socket.onmessage = ({ data }) => data === "close" ? socket.close(4001, "asked to") : socket.send(data);
+    socket.onclose = ({ code }) => console.log("client closed with " + code);
+    return response;
+  });
+`;
+
 let gateway: GatewayUnderTest;
 beforeAll(async () => {
-  gateway = await startGatewayUnderTest({ api: ECHO });
+  gateway = await startGatewayUnderTest({ api: ECHO, ws: ECHO_SOCKET });
 });
 afterAll(() => gateway.stop());
 
@@ -225,3 +240,109 @@ describe("what is handed on", () => {
     expect(gateway.log()).toContain("hunter2");
   });
 });
+
+describe("a WebSocket", () => {
+  /** What came in order: texts, buffers, and last the close code. */
+  class Client {
+    readonly socket: WebSocket;
+    private readonly arrived: unknown[] = [];
+    private waiting: ((value: unknown) => void)[] = [];
+
+    constructor(path: string, protocols: string[] = []) {
+      this.socket = new WebSocket(gateway.url.replace("http", "ws") + path, protocols);
+      this.socket.binaryType = "arraybuffer";
+      this.socket.onmessage = ({ data }) => this.take(data);
+      this.socket.onclose = ({ code, reason }) => this.take({ code, reason });
+    }
+
+    private take(value: unknown): void {
+      const waiting = this.waiting.shift();
+      if (waiting) waiting(value);
+      else this.arrived.push(value);
+    }
+
+    next(): Promise<unknown> {
+      if (this.arrived.length > 0) return Promise.resolve(this.arrived.shift());
+      return new Promise((resolve) => this.waiting.push(resolve));
+    }
+  }
+
+  test("to Realtime is upgraded in place, with the role's JWT for the key", async () => {
+    const client = new Client(
+      `/realtime/v1/websocket?apikey=${gateway.keys.publishable}&vsn=1.0.0`,
+    );
+    const seen = JSON.parse(await client.next() as string);
+    expect(seen.path).toBe("/websocket");
+    expect(new URLSearchParams(seen.search).get("apikey")).toBe(gateway.keys.anon);
+    expect(new URLSearchParams(seen.search).get("vsn")).toBe("1.0.0");
+    client.socket.close();
+  });
+
+  test("to Realtime without a key is refused", async () => {
+    const answer = await upgradeRequest("/realtime/v1/websocket");
+    expect(answer.status).toBe(401);
+    expect(JSON.parse(answer.body)).toMatchObject({ message: "No API key found in request" });
+  });
+
+  test("to a function carries text and bytes both ways", async () => {
+    const client = new Client("/ws?token=good", ["v2", "v1"]);
+    expect(await client.next()).toBe("hello from /ws");
+    expect(client.socket.protocol).toBe("v2");
+    client.socket.send("text");
+    expect(await client.next()).toBe("text");
+    client.socket.send(new Uint8Array([0, 255, 128]));
+    expect(new Uint8Array(await client.next() as ArrayBuffer)).toEqual(
+      new Uint8Array([0, 255, 128]),
+    );
+    client.socket.close();
+  });
+
+  test("carries a large message whole", async () => {
+    const client = new Client("/functions/v1/ws/sub?token=good", ["v2"]);
+    expect(await client.next()).toBe("hello from /ws/sub");
+    const text = "x".repeat(2_000_000);
+    client.socket.send(text);
+    expect(await client.next()).toBe(text);
+    client.socket.close();
+  });
+
+  test("ends with the function's own code and reason", async () => {
+    const client = new Client("/ws?token=good", ["v2"]);
+    await client.next();
+    client.socket.send("close");
+    expect(await client.next()).toEqual({ code: 4001, reason: "asked to" });
+  });
+
+  test("tells the function that the client has gone", async () => {
+    const client = new Client("/ws?token=good", ["v2"]);
+    await client.next();
+    client.socket.close(4005);
+    await vi.waitFor(() => expect(gateway.log()).toContain("client closed with 4005"));
+  });
+
+  test("that the function refuses is answered with its status and body", async () => {
+    const answer = await upgradeRequest("/ws?token=bad");
+    expect(answer.status).toBe(401);
+    expect(JSON.parse(answer.body)).toEqual({ code: "AUTHENTICATION_FAILED" });
+  });
+});
+
+/** A handshake as a client sends it, for the answer that the WebSocket API hides. */
+function upgradeRequest(path: string): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const request = httpGet(gateway.url + path, {
+      headers: {
+        connection: "Upgrade",
+        upgrade: "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+      },
+    }, (response) => {
+      let body = "";
+      response.on("data", (chunk) => body += chunk);
+      response.on("end", () => resolve({ status: response.statusCode!, body }));
+    });
+    request.on("error", reject);
+    request.on("upgrade", () => reject(new Error("the function accepted")));
+  });
+}
