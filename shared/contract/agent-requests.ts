@@ -31,7 +31,7 @@ const quantity = (example: string) =>
     .refine((value) => (parseQuantity(value) ?? 0) > 0, `must be a quantity such as ${example}`);
 
 function jsonObject(maxBytes: number) {
-  return z.record(z.string(), z.json(), "must be an object")
+  return z.record(z.string(), z.unknown(), "must be an object")
     .refine(
       (value) => new TextEncoder().encode(JSON.stringify(value)).length <= maxBytes,
       `must be at most ${maxBytes / 1024} KiB of JSON`,

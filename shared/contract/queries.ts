@@ -67,8 +67,8 @@ export function logsQuery(now: Date) {
         (words) => words.every((word) => (LEVELS as readonly string[]).includes(word)),
         `must be among ${LEVELS.join(", ").toUpperCase()}`,
       ).optional(),
-    container: z.string().min(1, "must be a container id or name").max(
-      200,
+    container: z.string().regex(
+      /^[A-Za-z0-9][A-Za-z0-9_./-]{0,199}$/,
       "must be a container id or name",
     ).optional(),
     follow: trueOrFalse.default(false),

@@ -42,6 +42,28 @@ export async function readBody(
   return body;
 }
 
+/** Deeper than any real document, far shallower than what overflows a recursive reader's stack. */
+const MAX_DEPTH = 100;
+
+function tooDeep(json: string): boolean {
+  let depth = 0;
+  let quoted = false;
+  for (let index = 0; index < json.length; index++) {
+    const char = json[index];
+    if (quoted) {
+      if (char === "\\") index++;
+      else if (char === '"') quoted = false;
+    } else if (char === '"') {
+      quoted = true;
+    } else if (char === "{" || char === "[") {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (char === "}" || char === "]") {
+      depth--;
+    }
+  }
+  return false;
+}
+
 /**
  * Reads a body as JSON. No body at all is `{}`: seeds 001 and 002 send none with a restart.
  * @throws ApiError VALIDATION_ERROR 400 for what is not JSON, UNSUPPORTED_MEDIA_TYPE 415 for what
@@ -54,11 +76,22 @@ export function parseJson(body: Uint8Array, contentType: string | null): unknown
   if (!/^(application\/json|[^/]+\/[^/]+\+json|text\/plain|)$/.test(type)) {
     throw new ApiError("UNSUPPORTED_MEDIA_TYPE", "Send the body as application/json");
   }
+  const text = decode(body);
+  if (text !== null && tooDeep(text)) {
+    throw validationError({ body: `must not be nested deeper than ${MAX_DEPTH} levels` });
+  }
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(body);
-    return text.trim() === "" ? {} : JSON.parse(text);
+    if (text !== null) return text.trim() === "" ? {} : JSON.parse(text);
   } catch {
     // The parser's words would quote the body, and bodies hold secrets.
-    throw validationError({ body: "must be valid JSON in UTF-8" });
+  }
+  throw validationError({ body: "must be valid JSON in UTF-8" });
+}
+
+function decode(body: Uint8Array): string | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch {
+    return null;
   }
 }

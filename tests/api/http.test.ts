@@ -37,6 +37,12 @@ describe("paths and methods", () => {
     expect(answer.headers.get("x-ratelimit-limit")).not.toBeNull();
   });
 
+  it("takes no NUL in a parameter", async () => {
+    const path = `/api/agents/${crypto.randomUUID()}/logs?container=%00`;
+    const answer = await test.call("GET", path, { as: owner });
+    expect([answer.status, Object.keys(answer.json.error.details)]).toEqual([400, ["container"]]);
+  });
+
   it("refuses an edition that there is not", async () => {
     const answer = await test.call("GET", "/api/agents", {
       as: owner,
@@ -87,6 +93,18 @@ describe("bodies", () => {
     const answer = await test.call("POST", "/api/agents", { as: owner, raw });
     expect([answer.status, answer.json.error.code]).toEqual([400, "VALIDATION_ERROR"]);
     expect(answer.json.error.details).toEqual({ body: "must be valid JSON in UTF-8" });
+  });
+
+  it("must not be nested so deep that reading it breaks", async () => {
+    const raw = `{"agentName":"a","character":{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}}`;
+    const answer = await test.call("POST", "/api/agents", { as: owner, raw });
+    expect([answer.status, answer.json.error.code]).toEqual([400, "VALIDATION_ERROR"]);
+    expect(Object.keys(answer.json.error.details)).toEqual(["body"]);
+  });
+
+  it("may hold brackets in text", async () => {
+    const body = { agentName: "a", description: `"\\${"[{".repeat(200)}` };
+    expect((await test.call("POST", "/api/agents", { as: owner, body })).status).toBe(201);
   });
 
   it("must be UTF-8", async () => {
