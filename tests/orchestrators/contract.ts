@@ -308,7 +308,7 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
           lost++;
           await forward();
           throw new TypeError("the connection broke");
-        }),
+        }, rig.fetch),
       });
       await forgetful.deploy(mine, signal).catch((error) => {
         expect(error).toMatchObject({ retryable: true, ambiguous: true });
@@ -325,10 +325,10 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
       const impatient = createOrchestrator(rig.cluster, {
         fetch: (input, init) => {
           const url = new URL(input instanceof Request ? input.url : input);
-          if (!rig.creates(init?.method ?? "GET", url.pathname)) return fetch(input, init);
+          if (!rig.creates(init?.method ?? "GET", url.pathname)) return rig.fetch(input, init);
           // The engine goes on with it, as it does when a client hangs up late.
           const { signal: stop, ...rest } = init ?? {};
-          const answer = fetch(input, rest);
+          const answer = rig.fetch(input, rest);
           setTimeout(() => giveUp.abort(new Error("enough")), 20);
           return new Promise<Response>((resolve, reject) => {
             answer.then(resolve, reject);

@@ -69,6 +69,7 @@ export function openPortainerRig(options: PortainerRigOptions): Rig {
 
   return {
     image: options.image,
+    fetch,
     cluster: {
       id: "00000000-0000-4000-8000-000000000001",
       name: "portainer",

@@ -3,6 +3,8 @@ import type { ClusterConnection } from "../../shared/orchestrators/types.ts";
 /** One engine that the contract is tried on, with a way to look at it past the driver. */
 export interface Rig {
   cluster: ClusterConnection;
+  /** What reaches the engine, its certificates included. */
+  fetch: typeof fetch;
   /** An image that logs, listens on port 3000 and answers `/health`. */
   image: string;
   /** How many workloads bear the name. */
@@ -21,7 +23,7 @@ export interface Rig {
 /** A `fetch` that tests put between driver and engine. */
 export function intercept(
   handler: (method: string, path: string, forward: () => Promise<Response>) => Promise<Response>,
-  inner: typeof fetch = fetch,
+  inner: typeof fetch,
 ): typeof fetch {
   return (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input);
