@@ -14,6 +14,7 @@ import {
   MESSAGE,
   type Relation,
   relationOf,
+  transactionId,
 } from "./realtime/pgoutput.ts";
 import { codecFor } from "./realtime/protocol.ts";
 import { startReplication } from "./realtime/replication.ts";
@@ -68,6 +69,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
   };
   const relations = new Map<number, Relation>();
   let committedAt = 0;
+  let transaction = 0;
   let publications: string[] = [];
 
   const replication = startReplication({
@@ -101,6 +103,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
     switch (message[0]) {
       case MESSAGE.begin:
         committedAt = commitTime(message);
+        transaction = transactionId(message);
         break;
       case MESSAGE.relation: {
         const relation = decodeRelation(message);
@@ -113,7 +116,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
         const relation = relations.get(relationOf(message));
         if (relation === undefined) break;
         if (isMessagesTable(relation)) sendMessage(context, relation, message);
-        else changes.push({ relation, message, committedAt });
+        else changes.push({ relation, message, committedAt, transaction });
       }
     }
   }

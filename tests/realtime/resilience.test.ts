@@ -88,6 +88,35 @@ describe("the replication connection", () => {
   });
 });
 
+describe("a commit", () => {
+  test("is told although the log has it before its rows can be seen", async () => {
+    await realtime.database.sql.unsafe(`alter table public.things enable row level security;
+      create policy "Everybody reads" on public.things for select using (true)`);
+    const heard = await listen(realtime.client(randomUUID()), { changes: [things] });
+    // A standby that never answers holds a commit in just that state until somebody cancels the wait.
+    await realtime.admin`alter system set synchronous_standby_names = 'nobody'`;
+    await realtime.admin`select pg_reload_conf()`;
+    try {
+      const held = realtime.database.sql.begin(async (sql) => {
+        await sql`set local synchronous_commit = on`;
+        await sql`insert into public.things (body) values ('held')`;
+      }).catch(() => {});
+      const waiting = () =>
+        realtime.admin`select pid from pg_stat_activity
+          where datname = current_database() and wait_event = 'SyncRep'`;
+      await expect.poll(async () => (await waiting()).length, POLL).toBe(1);
+      await realtime.admin`select pg_sleep(0.3)`;
+      expect(heard.changes).toEqual([]);
+      for (const { pid } of await waiting()) await realtime.admin`select pg_cancel_backend(${pid})`;
+      await held;
+      await expect.poll(() => heard.changes.length, POLL).toBe(1);
+    } finally {
+      await realtime.admin`alter system reset synchronous_standby_names`;
+      await realtime.admin`select pg_reload_conf()`;
+    }
+  });
+});
+
 describe("a policy", () => {
   test("that fails for one subscriber keeps nothing from the others", async () => {
     await realtime.database.sql.unsafe(`

@@ -249,6 +249,38 @@ begin
 end
 $function$;
 
+-- Waits until transactions whose changes were already read from the log are committed for everybody:
+-- the log has the commit before other sessions see its rows. Gives up after two seconds.
+-- transactions are 32-bit transaction ids, as the log has them.
+create or replace function _realtime.await_visible(transactions bigint[])
+returns boolean
+language plpgsql
+set search_path = ''
+as $function$
+declare
+  horizon bigint;
+begin
+  for attempt in 1 .. 400 loop
+    horizon := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint;
+    -- Each round is a statement of its own and so has a snapshot of its own.
+    if (
+      select bool_and(pg_catalog.pg_visible_in_snapshot(
+        (near + case when near > horizon + (1::bigint << 31) then -(1::bigint << 32)
+          when near < horizon - (1::bigint << 31) then 1::bigint << 32 else 0 end)::text::xid8,
+        pg_catalog.pg_current_snapshot()
+      ))
+      from (
+        select (horizon >> 32 << 32) | transaction as near from unnest(transactions) as transaction
+      ) as full_ids
+    ) then
+      return true;
+    end if;
+    perform pg_catalog.pg_sleep(least(attempt, 5) * 0.001);
+  end loop;
+  return false;
+end
+$function$;
+
 -- Which of the rows may a subscriber see, and which columns? One call for a batch of subscribers:
 -- requests is [{"table": oid, "role": text, "claims": text, "keys": [[text, …], …] | null}], keys being
 -- primary keys in the order of _realtime.primary_key. visible has the positions (from 0) of the keys

@@ -14,6 +14,8 @@ export interface Table {
 }
 
 export interface Catalog {
+  /** What `table` has found already; undefined when it was not asked yet. */
+  known(relation: Relation): Table | null | undefined;
   /** The table a relation of the stream belongs to; null when it was dropped since. */
   table(relation: Relation): Promise<Table | null>;
   types(oids: Iterable<number>): Promise<Map<number, ValueType>>;
@@ -24,6 +26,7 @@ export interface Catalog {
 /** Looks tables and types up once; a changed table comes as a new Relation object. */
 export function createCatalog(sql: Sql): Catalog {
   let tables = new WeakMap<Relation, Promise<Table | null>>();
+  let found = new WeakMap<Relation, Table | null>();
   const types = new Map<number, ValueType>();
 
   async function loadTypes(wanted: number[]): Promise<void> {
@@ -75,13 +78,17 @@ export function createCatalog(sql: Sql): Catalog {
   }
 
   return {
+    known: (relation) => found.get(relation),
     table(relation) {
       let table = tables.get(relation);
       if (table === undefined) {
         table = loadTable(sql, relation.oid);
         tables.set(relation, table);
-        // A failure is that moment's; the next change asks again.
-        table.catch(() => tables.delete(relation));
+        table.then(
+          (value) => found.set(relation, value),
+          // A failure is that moment's; the next change asks again.
+          () => tables.delete(relation),
+        );
       }
       return table;
     },
@@ -92,6 +99,7 @@ export function createCatalog(sql: Sql): Catalog {
     },
     clear() {
       tables = new WeakMap();
+      found = new WeakMap();
       types.clear();
     },
   };

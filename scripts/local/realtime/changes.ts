@@ -13,6 +13,8 @@ export interface RawChange {
   relation: Relation;
   message: Buffer;
   committedAt: number;
+  /** 32-bit id of the transaction. */
+  transaction: number;
 }
 
 export interface Changes {
@@ -59,6 +61,7 @@ export function createChanges(options: ChangesOptions): Changes {
         options.resume();
       }
       try {
+        await awaitVisible(options, batch);
         await tell(options, await followed(catalog, registry, batch));
       } catch (error) {
         log.warn("Changes were not told", {
@@ -72,8 +75,9 @@ export function createChanges(options: ChangesOptions): Changes {
 
   return {
     push(change) {
-      // The usual case: nobody follows any table.
-      if (registry.size === 0) return;
+      // The usual case: nobody follows this table.
+      const table = catalog.known(change.relation);
+      if (registry.size === 0 || (table && registry.of(table.oid).size === 0)) return;
       waiting.push(change);
       waitingBytes += change.message.length;
       if (!paused && waitingBytes > MOST_WAITING_BYTES) {
@@ -92,6 +96,14 @@ export function createChanges(options: ChangesOptions): Changes {
       await work;
     },
   };
+}
+
+/** The log tells a commit before other sessions see its rows, and they are asked about next. */
+async function awaitVisible({ sql, log }: ChangesOptions, batch: RawChange[]): Promise<void> {
+  const transactions = [...new Set(batch.map(({ transaction }) => transaction))];
+  const [row] = await sql<{ visible: boolean }[]>`
+    select _realtime.await_visible(${transactions}::int8[]) as visible`;
+  if (!row!.visible) log.warn("A commit takes long to become visible; its changes may not be told");
 }
 
 interface Followed {

@@ -44,6 +44,11 @@ export function commitTime(begin: Buffer): number {
   return POSTGRES_EPOCH_MS + Number(begin.readBigInt64BE(9) / 1000n);
 }
 
+/** The transaction's 32-bit id. */
+export function transactionId(begin: Buffer): number {
+  return begin.readUInt32BE(17);
+}
+
 /** Where the transaction ends in the write-ahead log. */
 export function commitEnd(commit: Buffer): bigint {
   return commit.readBigUInt64BE(10);

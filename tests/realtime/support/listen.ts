@@ -38,7 +38,9 @@ export async function listen(client: SupabaseClient, options: ListenOptions = {}
     );
   }
   channel.on("broadcast", { event: "*" }, (payload) => heard.broadcasts.push(payload));
-  channel.on("system" as never, {} as never, (payload: never) => heard.system.push(payload));
+  channel.on("system" as never, {} as never, (payload: unknown) => {
+    heard.system.push(payload as Heard["system"][number]);
+  });
   channel.subscribe((status, error) => heard.statuses.push({ status, message: error?.message }));
   if (options.wait === "answered") {
     await expect.poll(() => heard.statuses.length, POLL).toBeGreaterThan(0);
