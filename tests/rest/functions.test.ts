@@ -32,8 +32,14 @@ const schema = `
   create function public.refuse() returns void language plpgsql as $$
   begin
     raise sqlstate 'PGRST' using
-      message = '{"code": "RATE_LIMITED", "message": "Too fast", "details": {"left": 0}, "hint": null}',
+      message = '{"code": "RATE_LIMITED", "message": "Too fast", "details": "0 left", "hint": null}',
       detail = '{"status": 429, "headers": {"Retry-After": "30"}}';
+  end $$;
+  create function public.refuse_badly() returns void language plpgsql as $$
+  begin
+    raise sqlstate 'PGRST' using
+      message = '{"code": "X", "message": "m", "details": {"an": "object"}}',
+      detail = '{"status": 429, "headers": {}}';
   end $$;
   create function public.created() returns jsonb language plpgsql as $$
   begin
@@ -151,7 +157,12 @@ describe("errors", () => {
     const answer = await service.request("/rpc/refuse", { method: "POST", token });
     expect([answer.status, answer.headers.get("retry-after")]).toEqual([429, "30"]);
     expect(await answer.json())
-      .toEqual({ code: "RATE_LIMITED", message: "Too fast", details: { left: 0 }, hint: null });
+      .toEqual({ code: "RATE_LIMITED", message: "Too fast", details: "0 left", hint: null });
+  });
+
+  it("details that are no text are PGRST121, as they are on a hosted project", async () => {
+    const { error, status } = await client.rpc("refuse_badly");
+    expect({ status, code: error?.code }).toEqual({ status: 500, code: "PGRST121" });
   });
 
   it("a function that is not there is PGRST202", async () => {

@@ -113,6 +113,16 @@ export class RestConnection extends PostgresConnection {
     if (typeof code !== "string" || code.length !== 5 || !error.severity) return error;
     // These lite answers itself: the first two carry their own status, for the others it rewrites
     // the message as PostgREST's qualified names make it.
+    if (code === "PGRST" && !hasTextDetails(error.message)) {
+      return dress(500, {
+        code: "PGRST121",
+        message: `Could not parse JSON in the "RAISE SQLSTATE 'PGRST'" error`,
+        details: `Invalid JSON value for MESSAGE: '${error.message}'`,
+        hint:
+          "MESSAGE must be a JSON object with obligatory keys: 'code', 'message' and optional " +
+          "keys: 'details', 'hint'.",
+      });
+    }
     if (code === "PGRST" || code.startsWith("PT") || code === "42703" || code === "42883") {
       return error;
     }
@@ -159,6 +169,16 @@ function kyselyOver(transaction: TransactionSql): Kysely<Database> {
       }),
     },
   });
+}
+
+/** PostgREST takes texts only, where lite passes on whatever it finds. */
+function hasTextDetails(message: string): boolean {
+  try {
+    const { details = null, hint = null } = JSON.parse(message);
+    return [details, hint].every((value) => value === null || typeof value === "string");
+  } catch {
+    return false;
+  }
 }
 
 function dress(status: number, error: Omit<RestError, "status">): object {
