@@ -109,21 +109,18 @@ export async function runAsCallerAndKeep<Result>(
   statement: SqlFragment,
   finish: (result: Result) => Promise<SqlFragment>,
 ): Promise<Result> {
-  const connection = await sql.reserve().catch((error) => {
-    throw toApiError(error);
-  });
   try {
-    const opened = await connection.unsafe(
-      `begin;\n${become(caller, request).text};\n${statement.text}`,
-    ).simple() as unknown as Row[][];
-    const result = opened[2]?.[0]?.result as Result;
-    const kept = await finish(result);
-    await connection.unsafe(`reset role;\n${kept.text};\ncommit`).simple();
-    return result;
+    const done = await sql.begin(async (transaction) => {
+      const rows = await transaction.unsafe(
+        `${become(caller, request).text};\n${statement.text}`,
+      ).simple() as unknown as Row[][];
+      const result = rows[1]?.[0]?.result as Result;
+      const kept = await finish(result);
+      await transaction.unsafe(`reset role;\n${kept.text}`).simple();
+      return { result };
+    });
+    return done.result as Result;
   } catch (error) {
-    await connection.unsafe("rollback").simple().catch(() => {});
     throw toApiError(error);
-  } finally {
-    connection.release();
   }
 }

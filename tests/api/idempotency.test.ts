@@ -1,4 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { runAsCallerAndKeep } from "../../shared/database/caller.ts";
+import { sqlText } from "../../shared/database/literal.ts";
 import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
 
 let test: TestApi;
@@ -113,6 +115,23 @@ describe("Idempotency-Key", () => {
     }
     expect(await agentsOf(owner)).toBe(before);
     expect((await post("fails")).status).toBe(201);
+  });
+
+  it("does nothing when its connection dies before the answer is kept, and the pool goes on", async () => {
+    const caller = { userId: owner.userId, apiKeyId: null, claims: null };
+    const lost = runAsCallerAndKeep(
+      test.pool,
+      caller,
+      { requestId: "lost" },
+      sqlText`select jsonb_build_object('pid', pg_backend_pid(), 'made', public.create_agent('{"name": "lost"}')) as result`,
+      async (result: { pid: number }) => {
+        await test.auth`select pg_terminate_backend(${result.pid})`;
+        return sqlText`select 1`;
+      },
+    );
+    await expect(lost).rejects.toMatchObject({ code: "SUPABASE_CONNECTION_ERROR" });
+    expect(await test.sql`select from public.agents where name = 'lost'`).toHaveLength(0);
+    expect((await test.call("GET", "/api/agents", { as: owner })).status).toBe(200);
   });
 
   it("replays a key that is shown once without keeping it in clear", async () => {
