@@ -131,7 +131,8 @@ async function pass(
   const flush = async (...last: Effect[]) => {
     if (lease.signal.aborted) throw lease.signal.reason;
     const all: Effect[] = [...effects];
-    if (unobserved && seen !== undefined) {
+    const nothingNew = seen === null && (plan.deployment.containers ?? []).length === 0;
+    if (unobserved && seen !== undefined && !nothingNew) {
       all.push({
         is: "observation",
         observation: seen === null
@@ -145,12 +146,11 @@ async function pass(
     verdict.ok = null;
     await queue.write(operation, plan.cluster.id, [...all, ...last]);
   };
+  /** Only the last word on a step is written. */
   const record = (step: StepRecord) => {
     const { name, status, detail } = step;
-    effects = effects.filter((effect) =>
-      !(effect.is === "step" && effect.name === name && effect.status === status)
-    );
-    effects.push({ is: "step", name, status, detail });
+    effects = effects.filter((effect) => effect.is !== "step" || effect.name !== name);
+    effects.push({ is: "step", name, status, detail: detail && { ...detail } });
   };
 
   let spec: WorkloadSpec | null = null;
@@ -245,6 +245,8 @@ async function pass(
       if (step.applies) work.note({ generation: work.spec.revision });
       record(current);
     }
+    // The end of the operation is the end of all its steps.
+    effects = effects.filter((effect) => effect.is !== "step");
     await flush({ is: "complete", result: procedure.result(work) });
     log("info", "operation succeeded", {
       milliseconds: clock.now() - Date.parse(operation.created_at),

@@ -73,6 +73,7 @@ export interface OperationPlan {
     endpoint_id: number | null;
     orchestrator: string | null;
     console_url?: string | null;
+    containers?: Json[];
     /** `agents.generation` that runs; 0 before the first deployment. */
     observed_generation?: number;
   };

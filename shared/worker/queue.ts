@@ -34,8 +34,8 @@ export interface Queue {
   giveBack(operation: Operation): Promise<void>;
   /** Begin of the newest call that another operation on this agent did not see the end of. */
   cutOffCall(operation: Operation): Promise<Date | null>;
-  /** Milliseconds until the next operation or collection is due; null when none is. */
-  nextDue(): Promise<number | null>;
+  /** Milliseconds until the next operation and the next look at a deployment are due; null when none is. */
+  nextDue(): Promise<{ operation: number | null; look: number | null }>;
 }
 
 /** @param sql connection as the role that owns the migrations */
@@ -110,7 +110,7 @@ export function createQueue(sql: Sql): Queue {
       const [row] = await sql<{ begun: Date | null }[]>`
         select max((step #>> '{detail,called_at}')::timestamptz) as begun
         from public.operations o cross join jsonb_array_elements(o.steps) step
-        where o.agent_id = ${operation.agent_id} and o.id <> ${operation.id}
+        where o.agent_id = ${operation.agent_id} and o.id <> ${operation.id} and o.state <> 'succeeded'
           and step #>> '{detail,call}' <> 'remove' and step #>> '{detail,returned}' = 'false'
       `;
       return row?.begun ?? null;
@@ -119,10 +119,21 @@ export function createQueue(sql: Sql): Queue {
       await sql`select private.release_operation(${operation.id}, ${operation.lease_token})`;
     },
     nextDue: async () => {
-      const [row] = await sql<{ milliseconds: number | null }[]>`
-        select (extract(epoch from private.next_due()) * 1000)::double precision as milliseconds
+      // In the order of an index each: the time that counts is that of the first row.
+      const [row] = await sql<{ operation: number | null; look: number | null }[]>`
+        select
+          (
+            select extract(epoch from q.run_after - clock_timestamp())::double precision * 1000
+            from private.operation_queue q where not q.cancel_requested order by q.run_after limit 1
+          ) as operation,
+          (
+            select extract(epoch from c.next_at - clock_timestamp())::double precision * 1000
+            from private.collections c join public.deployments d on d.agent_id = c.agent_id
+            where d.state in ('running', 'deploying', 'scaling', 'updating', 'restarting')
+            order by c.next_at limit 1
+          ) as look
       `;
-      return row?.milliseconds ?? null;
+      return row!;
     },
   };
 }

@@ -63,7 +63,10 @@ const ROWS: Record<keyof WorkerSettings, [category: string, key: string]> = {
   logLagSeconds: ["collection", "log_lag_seconds"],
 };
 
-/** Reads the settings; what has no row, or no positive number in it, keeps its default. */
+/**
+ * Reads the settings; what has no row, or no positive number in it, keeps its default. Zero `collections` is a worker that
+ * watches nothing.
+ */
 export async function readSettings(sql: Sql): Promise<WorkerSettings> {
   const rows = await sql<{ category: string; key: string; value: unknown }[]>`
     select category, key, value from public.settings where category in ('operations', 'collection')
@@ -72,7 +75,8 @@ export async function readSettings(sql: Sql): Promise<WorkerSettings> {
   for (const name of Object.keys(ROWS) as (keyof WorkerSettings)[]) {
     const [category, key] = ROWS[name];
     const value = rows.find((row) => row.category === category && row.key === key)?.value;
-    if (typeof value === "number" && Number.isFinite(value) && value > 0) settings[name] = value;
+    if (typeof value !== "number" || !Number.isFinite(value)) continue;
+    if (value > 0 || (value === 0 && name === "collections")) settings[name] = value;
   }
   return settings;
 }

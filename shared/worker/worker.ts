@@ -46,6 +46,9 @@ export interface Worker {
   stop(): void;
 }
 
+/** Deployments are looked for no more often than this, so that looks give way to operations. */
+const LOOKS_EVERY_MS = 200;
+
 /** Due work that another transaction holds is asked for again no sooner than this. */
 const SHORTEST_WAIT_MS = 20;
 
@@ -107,22 +110,25 @@ export function createWorker(options: WorkerOptions): Worker {
     };
 
     stopping = false;
+    let lookAgainAt = 0;
     while (!stopping && clock.now() < until) {
       rung = false;
       bell = new AbortController();
       const freePasses = settings.concurrency - passes.size;
-      const freeLooks = settings.collections - looks.size;
+      const freeLooks = clock.now() >= lookAgainAt ? settings.collections - looks.size : 0;
       const [operations, collections] = await Promise.all([
         freePasses > 0 ? queue.claim(name, settings.leaseSeconds, freePasses) : [],
         freeLooks > 0 ? store.claim(freeLooks, settings.collectionTimeoutSeconds * 2) : [],
       ]);
+      if (freeLooks > 0) lookAgainAt = clock.now() + LOOKS_EVERY_MS;
       operations.forEach(begin);
       collections.forEach(look);
       if (rung) continue;
 
+      // With every slot taken, what else is due is asked for when one comes free.
+      const full = operations.length === freePasses && passes.size > 0;
       const busy = passes.size + looks.size > 0;
-      const mayBeMore = operations.length === freePasses || collections.length === freeLooks;
-      const due = mayBeMore && busy ? null : await queue.nextDue();
+      const due = full ? LOOKS_EVERY_MS : await nextDue(lookAgainAt);
       if (!busy && !rung && (due === null || due > budget.idleMs)) break;
       if (rung) continue;
       const wait = Math.max(SHORTEST_WAIT_MS, Math.min(due ?? Infinity, until - clock.now()));
@@ -133,9 +139,20 @@ export function createWorker(options: WorkerOptions): Worker {
       leases.abort(new WorkerStopping("the worker has to end"));
       ending.abort();
     });
-    const due = stopping || clock.now() >= until ? await queue.nextDue() : null;
+    const due = stopping || clock.now() >= until ? await nextDue(0) : null;
     summary.more = due !== null && due <= budget.idleMs;
     return summary;
+  }
+
+  /** Milliseconds until this worker has something to do, its looks not before `lookAgainAt`; null: nothing at all. */
+  async function nextDue(lookAgainAt: number): Promise<number | null> {
+    const due = await queue.nextDue();
+    const times = [due.operation];
+    if (settings.collections > 0 && due.look !== null) {
+      times.push(Math.max(due.look, lookAgainAt - clock.now()));
+    }
+    const known = times.filter((time) => time !== null);
+    return known.length === 0 ? null : Math.min(...known);
   }
 
   /** A look at a deployment, unless its cluster is dead or has as many looks at it as it may have. */

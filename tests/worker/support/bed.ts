@@ -116,5 +116,7 @@ export async function createWorkerBed(): Promise<WorkerBed> {
       `;
     },
   };
+  // Tests of operations order faults for the next call; looks at deployments would take them.
+  await bed.set("collection", "concurrency", 0);
   return bed;
 }
