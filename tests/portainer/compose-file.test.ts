@@ -4,6 +4,7 @@ import {
   InvalidStackFile,
   parseComposeFile,
 } from "../../scripts/local/portainer/compose_file.ts";
+import { parseEnvFile, throughEnvFile } from "../../scripts/local/portainer/env_file.ts";
 import { interpolate } from "../../scripts/local/portainer/interpolate.ts";
 
 function service(lines: string, env: Record<string, string> = {}): ComposeService {
@@ -47,6 +48,37 @@ describe("environment", () => {
   it("takes all of the stack's variables from stack.env", () => {
     expect(service("env_file: stack.env\nenvironment: [A=1]", { A: "0", B: "2" }).environment)
       .toEqual({ A: "1", B: "2" });
+  });
+});
+
+describe("an env file", () => {
+  it.each([
+    ["A=plain", "plain"],
+    ["A= padded ", "padded"],
+    ["A=with # a comment", "with"],
+    ["A=with#none", "with#none"],
+    ["export A=exported", "exported"],
+    ["A: yaml", "yaml"],
+    ["B=b\nA=$B-${B}", "b-b"],
+    ["A='$B \\n'", "$B \\n"],
+    ['A="quoted # $$B"', "quoted # $B"],
+    ['A="a \\"b\\" \\n \\\\ \\$B"', 'a "b" \n \\ $B'],
+    ['A="first\nsecond"\nB=1', "first\nsecond"],
+    ["# A=no\n\nA=yes", "yes"],
+  ])("reads %j", (text, expected) => {
+    expect(parseEnvFile(text)["A"]).toBe(expected);
+  });
+
+  it("shows nothing of what it cannot read", () => {
+    const secret = "tell-nobody";
+    for (const text of [`A=1\n${secret}!\n`, `A="${secret}`, `${secret} a=1`, `A=${secret}\${`]) {
+      expect(() => parseEnvFile(text)).toThrow(/line \d/);
+      expect(() => parseEnvFile(text)).not.toThrow(secret);
+    }
+  });
+
+  it("breaks a value at its line's end, as Portainer's does", () => {
+    expect(throughEnvFile([{ name: "A", value: "one\nB=two" }])).toEqual({ A: "one", B: "two" });
   });
 });
 

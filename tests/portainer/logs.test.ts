@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
@@ -33,13 +32,16 @@ const unixOf = (stamp: string) =>
 it("frames both streams, with chunks that cut through frames", async () => {
   const id = await runAgent("framed", { LOG_RATE: "100" });
   await until(() => portainer().logs(endpoint, id, ""), (frames) => numbers(frames).length > 100);
-  // `fetch` mends chunks before it gives them out; here they are wanted as they come.
+  // Whoever reads later than they come gets chunks mended: `fetch` does, and a stream that waits.
   const target = `/api/endpoints/${endpoint}/docker/containers/${id}/logs?stdout=1&stderr=1`;
-  const request = get(portainer().url + target, { headers: { "x-api-key": apiKey } });
-  const [response] = await once(request, "response") as [IncomingMessage];
-  expect(response.headers["content-type"]).toBe("application/vnd.docker.multiplexed-stream");
   const chunks: Uint8Array[] = [];
-  for await (const chunk of response) chunks.push(chunk);
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(portainer().url + target, { headers: { "x-api-key": apiKey } }, (response) => {
+      response.on("data", (chunk) => chunks.push(chunk));
+      response.on("end", () => resolve(response));
+    }).on("error", reject);
+  });
+  expect(response.headers["content-type"]).toBe("application/vnd.docker.multiplexed-stream");
   expect(() => chunks.forEach(demultiplex)).toThrow();
   const frames = demultiplex(Buffer.concat(chunks));
   expect(new Set(frames.map(({ stream }) => stream))).toEqual(new Set([1, 2]));

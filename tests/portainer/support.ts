@@ -78,6 +78,32 @@ export class TestPortainer {
     });
   }
 
+  /** The words of a second one on the same port or in the same directory, and its exit code. */
+  async second(same: "port" | "directory"): Promise<{ code: number; words: string }> {
+    const { command, args } = denoCommand();
+    const [port] = await freePorts(1);
+    const other = path.join(tmpdir(), `agent-launchpad-portainer-${port}`);
+    const child = spawn(
+      command,
+      [...args, "run", "-A", "--quiet", path.join(root, "scripts", "local", "portainer.ts")],
+      {
+        cwd: root,
+        stdio: ["pipe", "ignore", "pipe"],
+        env: {
+          ...process.env,
+          PORTAINER_PORT: String(same === "port" ? this.#port : port),
+          PORTAINER_API_KEY: apiKey,
+          PORTAINER_STATE_DIR: same === "directory" ? this.#directory : other,
+        },
+      },
+    );
+    let words = "";
+    child.stderr.on("data", (chunk) => words += chunk);
+    const [code] = await once(child, "exit") as [number];
+    await rm(other, { recursive: true, force: true });
+    return { code, words };
+  }
+
   async #exited(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       await once(this.#child, "exit");

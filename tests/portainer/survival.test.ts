@@ -115,3 +115,16 @@ it("takes up a deployment that was cut off before it was recorded", async () => 
   const containers = await portainer.containers(standaloneEndpoint, "cut");
   expect(containers.map(({ State }) => State)).toEqual(["running", "running", "running"]);
 });
+
+it.each(
+  [
+    ["port", /port \d+ is in use/],
+    ["directory", /is in use by another local Portainer/],
+  ] as const,
+)("does not start twice on the same %s", async (same, words) => {
+  const before = await facts();
+  const second = await portainer.second(same);
+  expect(second.code).toBe(1);
+  expect(second.words).toMatch(words);
+  expect(await facts()).toEqual(before);
+});

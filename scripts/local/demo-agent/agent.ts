@@ -11,6 +11,7 @@
  * - `MEMORY_MB` megabytes to hold (8); `CPU_PERCENT` of one core to use (0.5).
  * - `STARTUP_MS` to wait before listening; `CRASH_AFTER` seconds, then `EXIT_CODE` (1).
  * - `UNHEALTHY_AFTER` seconds, after which `/health` answers 503.
+ * - `SPECIAL` to be printed as it came, by which one sees that a value arrives to the letter.
  * - `IGNORE_SIGTERM=1` to stay until it is killed.
  *
  * It ends when its standard input ends, so that no agent outlives the engine that started it.
@@ -110,6 +111,8 @@ async function main(): Promise<void> {
   let server: Deno.HttpServer | null = null;
   watchSignals(async () => await server?.shutdown());
   log("info", "eliza-core", `Starting agent ${name}`);
+  const special = Deno.env.get("SPECIAL");
+  if (special !== undefined) log("info", "eliza-core", `special=[${special}]`);
   const delay = numberFrom("STARTUP_MS", 0);
   if (delay > 0) await new Promise((done) => setTimeout(done, delay));
   const port = numberFrom("PORT", 3000);

@@ -83,7 +83,6 @@ export class Engine {
       if (options.scope === "swarm") this.addNetwork("ingress", {}, "overlay");
     }
     for (const container of record.containers) this.#add(container);
-    this.#dropForgottenLogs();
     this.#watching = setInterval(() => this.#watch(), WATCH_MS);
   }
 
@@ -279,6 +278,7 @@ export class Engine {
    * their standard input) are ended first; a pid that now belongs to another program is recognised by its start time.
    */
   async resume(): Promise<void> {
+    this.#dropForgottenLogs();
     const wanted = this.containers().filter(({ state }) =>
       state.status === "running" || state.status === "restarting" || state.status === "paused"
     );

@@ -139,6 +139,7 @@ async function send(response: Response, out: ServerResponse, signal: AbortSignal
 /**
  * Serves a handler over HTTP. `node:http` and not `Deno.serve`, because the faults have to be able to cut a
  * connection without any answer.
+ * @throws Error when the port is taken
  */
 export async function listen(options: {
   hostname: string;
@@ -181,7 +182,12 @@ export async function listen(options: {
   });
   server.requestTimeout = 0;
   server.listen(options.port, options.hostname);
-  await once(server, "listening");
+  try {
+    await once(server, "listening");
+  } catch (error) {
+    if ((error as { code?: string }).code !== "EADDRINUSE") throw error;
+    throw new Error(`port ${options.port} is in use; set PORTAINER_PORT to another one`);
+  }
   const address = server.address();
   return { server, port: typeof address === "object" && address ? address.port : options.port };
 }

@@ -1,6 +1,7 @@
 import { type ComposeFile, InvalidStackFile, parseComposeFile } from "./compose_file.ts";
 import { ComposeProject } from "./compose_project.ts";
 import type { Endpoint } from "./endpoints.ts";
+import { throughEnvFile } from "./env_file.ts";
 import { DockerError, PortainerError } from "./errors.ts";
 import type { StackRecord, Store } from "./store.ts";
 import { SwarmStack } from "./swarm_stack.ts";
@@ -63,20 +64,18 @@ export class Stacks {
     return this.#endpoints.find((endpoint) => endpoint.id === id)!;
   }
 
-  #parse({ file, env }: StackInput): ComposeFile {
+  #parse(type: StackRecord["type"], { file, env }: StackInput): ComposeFile {
     try {
-      return parseComposeFile(
-        file,
-        Object.fromEntries(env.map(({ name, value }) => [name, value])),
-      );
+      const variables = type === COMPOSE
+        ? throughEnvFile(env)
+        // `docker stack deploy` gets them as its own environment, to the letter.
+        : Object.fromEntries(env.map(({ name, value }) => [name, value]));
+      return parseComposeFile(file, variables);
     } catch (error) {
       if (error instanceof InvalidStackFile) {
         throw new PortainerError(400, "Invalid stack file content", error.message);
       }
-      throw new PortainerError(
-        500,
-        `failed to deploy a stack: ${(error as Error).message}`,
-      );
+      throw new PortainerError(500, `failed to deploy a stack: ${(error as Error).message}`);
     }
   }
 
@@ -119,12 +118,13 @@ export class Stacks {
     if (!normal) throw new PortainerError(400, "Invalid request payload", "Invalid stack name");
     return this.#alone({ endpointId: endpoint.id, name: normal }, async () => {
       this.#refuseTaken(endpoint, normal);
-      const file = this.#parse(input);
+      const type = swarmId === null ? COMPOSE : SWARM;
+      const file = this.#parse(type, input);
       const now = Math.floor(Date.now() / 1000);
       const stack: StackRecord = {
         id: this.#store.state.nextStackId++,
         name: normal,
-        type: swarmId === null ? COMPOSE : SWARM,
+        type,
         endpointId: endpoint.id,
         swarmId: swarmId ?? "",
         env: input.env,
@@ -163,7 +163,7 @@ export class Stacks {
     options: { prune: boolean; forceRecreate: boolean },
   ): Promise<StackRecord> {
     return this.#alone(stack, async () => {
-      const file = this.#parse(input);
+      const file = this.#parse(stack.type, input);
       await this.#deploy(stack, file, options);
       Object.assign(stack, {
         file: input.file,
@@ -180,7 +180,7 @@ export class Stacks {
   start(stack: StackRecord): Promise<StackRecord> {
     return this.#alone(stack, async () => {
       if (stack.status === ACTIVE) throw new PortainerError(400, "Stack is already active");
-      const file = this.#parse({ file: stack.file, env: stack.env });
+      const file = this.#parse(stack.type, stack);
       await this.#deploy(stack, file, { prune: true, forceRecreate: false });
       stack.status = ACTIVE;
       this.#store.save();

@@ -50,6 +50,14 @@ const newState = (): State => ({
   engines: { swarm: emptyEngine(), standalone: emptyEngine() },
 });
 
+/** Held for as long as this process lives; the system gives it free even after a kill. */
+async function lock(directory: string): Promise<void> {
+  const file = await Deno.open(join(directory, "lock"), { write: true, create: true, mode: 0o600 });
+  if (!await file.tryLock(true)) {
+    throw new Error(`${directory} is in use by another local Portainer`);
+  }
+}
+
 /** Changes of running containers are written together, at most so often. */
 const WRITE_EVERY_MS = 200;
 
@@ -68,9 +76,10 @@ export class Store {
     this.#snapshot = () => state;
   }
 
-  /** @throws Error when the file is there and cannot be read */
+  /** @throws Error when another Portainer has the directory, or the file is there and cannot be read */
   static async open(directory: string, log: (line: string) => void): Promise<Store> {
     await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+    await lock(directory);
     const path = join(directory, "state.json");
     try {
       return new Store(path, JSON.parse(await Deno.readTextFile(path)) as State, log);
