@@ -105,9 +105,8 @@ export class TestPortainer {
   }
 
   async #exited(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      await once(this.#child, "exit");
-    }
+    const child = this.#child;
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
   }
 
   /** Ends the process as nobody wishes it. */

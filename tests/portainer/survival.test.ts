@@ -128,3 +128,10 @@ it.each(
   expect(second.words).toMatch(words);
   expect(await facts()).toEqual(before);
 });
+
+it("waits for a predecessor that is on its way out", async () => {
+  const leaving = portainer.close();
+  await portainer.launch();
+  await leaving;
+  await until(() => portainer.runningTasks("fleet"), (tasks) => tasks.length === 2);
+});

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { emptyEngine, type EngineRecord } from "./engine.ts";
+import { delay } from "./time.ts";
 import { newSwarm, type SwarmRecord } from "./swarm.ts";
 
 /** A stack as Portainer stores it, with the file beside it. */
@@ -50,11 +51,17 @@ const newState = (): State => ({
   engines: { swarm: emptyEngine(), standalone: emptyEngine() },
 });
 
+/** A predecessor that is on its way out gives its containers three seconds to end. */
+const PATIENCE_MS = 4000;
+
 /** Held for as long as this process lives; the system gives it free even after a kill. */
 async function lock(directory: string): Promise<void> {
   const file = await Deno.open(join(directory, "lock"), { write: true, create: true, mode: 0o600 });
-  if (!await file.tryLock(true)) {
-    throw new Error(`${directory} is in use by another local Portainer`);
+  for (const deadline = Date.now() + PATIENCE_MS; !await file.tryLock(true);) {
+    if (Date.now() > deadline) {
+      throw new Error(`${directory} is in use by another local Portainer`);
+    }
+    await delay(50);
   }
 }
 
