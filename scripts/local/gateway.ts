@@ -155,7 +155,10 @@ function copied(request: Request, url: URL, headers: Headers): Request {
   return new Request(url, { method, headers, body, signal, redirect: "manual" });
 }
 
-/** Deno.upgradeWebSocket takes only the very object Deno.serve gave, so its face is changed. */
+/**
+ * The very request with another face: Deno.upgradeWebSocket takes no copy, and for the functions,
+ * whose host only reads it, a copy of all headers would cost as much as the rest of the gateway.
+ */
 function disguised(request: Request, url: URL, headers: Headers): Request {
   return Object.defineProperties(request, {
     url: { value: url.href },
