@@ -1,4 +1,5 @@
-import { createTlsFetch } from "../../shared/orchestrators/tls.ts";
+import { createTlsFetch, type TlsMaterial } from "../../shared/orchestrators/tls.ts";
+import type { ClusterConnection } from "../../shared/orchestrators/types.ts";
 import type { Rig } from "./rig.ts";
 
 export interface KubernetesRigOptions {
@@ -9,17 +10,17 @@ export interface KubernetesRigOptions {
   ca?: string;
   image: string;
   lacks?: Rig["lacks"];
+  /** Set for a cluster behind Portainer: how the driver is to reach it, and what its proxy asks for. */
+  behind?: { cluster: Partial<ClusterConnection>; headers: Record<string, string> };
   close?: () => Promise<void>;
 }
 
 /** A Kubernetes API server, looked at past the driver. */
 export function openKubernetesRig(options: KubernetesRigOptions): Rig {
-  const material = options.credential.startsWith("{")
-    ? JSON.parse(options.credential) as {
-      token?: string;
-      clientCertificate?: string;
-      clientKey?: string;
-    }
+  const material: TlsMaterial & { token?: string } = options.credential.startsWith("{")
+    ? JSON.parse(options.credential) as TlsMaterial & { token?: string }
+    : options.credential === ""
+    ? {}
     : { token: options.credential };
   const send = createTlsFetch({ ...material, ...(options.ca ? { ca: options.ca } : {}) });
   const deployments = `/apis/apps/v1/namespaces/${options.namespace}/deployments`;
@@ -30,6 +31,7 @@ export function openKubernetesRig(options: KubernetesRigOptions): Rig {
       headers: {
         "content-type": "application/json",
         ...(material.token ? { authorization: `Bearer ${material.token}` } : {}),
+        ...options.behind?.headers,
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
@@ -51,6 +53,7 @@ export function openKubernetesRig(options: KubernetesRigOptions): Rig {
       namespace: options.namespace,
       credential: options.credential,
       options: options.ca ? { ca: options.ca } : {},
+      ...options.behind?.cluster,
     },
     lacks: options.lacks ?? new Set(),
 
