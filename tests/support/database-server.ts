@@ -52,9 +52,10 @@ export async function teardown(): Promise<void> {
 /**
  * Starts Postgres with bootstrap and migrations on a free port, in a directory of its own.
  *
+ * @param args further options of the command; `--bare` leaves the migrations out
  * @throws Error with the command's own words when it does not come up, a failing migration included
  */
-export async function startDatabaseServer(): Promise<DatabaseServer> {
+export async function startDatabaseServer(...args: string[]): Promise<DatabaseServer> {
   const state = await mkdtemp(path.join(tmpdir(), "agent-launchpad-db-"));
   const port = await freePort();
   const child = spawn(
@@ -62,7 +63,7 @@ export async function startDatabaseServer(): Promise<DatabaseServer> {
     [
       path.join(root, "node_modules", "deno", "bin.cjs"),
       ...["run", "-A", "--quiet", path.join(root, "scripts", "local", "postgres.ts")],
-      ...["--state", state, "--port", String(port), "--fast", "--discard"],
+      ...["--state", state, "--port", String(port), "--fast", "--discard", ...args],
     ],
     { cwd: root, stdio: ["pipe", "pipe", "pipe"] },
   );
