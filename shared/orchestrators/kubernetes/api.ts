@@ -96,8 +96,9 @@ export function createKubernetesApi(
 function explainRefusal(refusal: Refusal): OrchestratorError | null {
   const { status, text, genuine } = refusal;
   if (!genuine) return null;
+  // `text` is the JSON as it came, so quotes within it are escaped.
   if (status === 403 && /exceeded quota/i.test(text)) return failureError("quota");
-  if (status === 404 && /namespaces? "[^"]{0,253}" not found/i.test(text)) {
+  if (status === 404 && /namespaces? \\?"[^"]{0,254}" not found/i.test(text)) {
     return new OrchestratorError(
       "DEPLOYMENT_FAILED",
       "The cluster has no such namespace; check the cluster's namespace.",

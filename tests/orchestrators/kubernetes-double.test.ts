@@ -1,0 +1,198 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createOrchestrator } from "../../shared/orchestrators/create.ts";
+import type { Orchestrator, WorkloadSpec } from "../../shared/orchestrators/types.ts";
+import { describeContract } from "./contract.ts";
+import { type KubernetesDouble, startKubernetesDouble } from "./kubernetes-double/server.ts";
+import { openKubernetesRig } from "./kubernetes-rig.ts";
+import { until } from "./rig.ts";
+
+interface Seen {
+  data: { TOKEN?: string };
+  spec: { replicas: number };
+}
+
+describeContract("a Kubernetes double", async () => {
+  const double = await startKubernetesDouble();
+  return openKubernetesRig({
+    url: double.url,
+    credential: double.token,
+    namespace: "agents",
+    image: "agent-launchpad/demo-agent:latest",
+    lacks: new Set(["environment"]),
+    close: () => double.close(),
+  });
+});
+
+describe("the Kubernetes driver", () => {
+  const signal = AbortSignal.timeout(60_000);
+  let double: KubernetesDouble;
+  let orchestrator: Orchestrator;
+  let spec: WorkloadSpec;
+
+  beforeEach(async () => {
+    double = await startKubernetesDouble();
+    orchestrator = connect();
+    spec = {
+      agentId: randomUUID(),
+      name: "my_agent",
+      image: "agent:1",
+      replicas: 2,
+      environment: { TOKEN: "s3cret é" },
+      resources: { memory: "1Gi", cpu: "500m" },
+      port: 3000,
+      healthCheck: { path: "/health", intervalSeconds: 30, timeoutSeconds: 10, retries: 3 },
+      labels: {},
+      strategy: "rolling",
+      maxUnavailable: 1,
+      scaling: null,
+      revision: 1,
+    };
+  });
+
+  afterEach(() => double.close());
+
+  function connect(namespace = "agents"): Orchestrator {
+    return createOrchestrator({
+      id: "1",
+      name: "double",
+      kind: "kubernetes",
+      url: double.url,
+      endpointId: null,
+      namespace,
+      credential: double.token,
+      options: {},
+    });
+  }
+
+  function object(resource: string): Seen {
+    return double.objects.get(`agents/${resource}/my-agent`) as unknown as Seen;
+  }
+
+  it("keeps the environment in a Secret and nowhere else", async () => {
+    await orchestrator.deploy(spec, signal);
+    expect(Buffer.from(object("secrets").data.TOKEN!, "base64").toString()).toBe("s3cret é");
+    for (const [key, one] of double.objects) {
+      if (!key.includes("/secrets/")) expect(JSON.stringify(one)).not.toContain("s3cret");
+    }
+  });
+
+  it("takes a removed variable out of the Secret", async () => {
+    await orchestrator.deploy(spec, signal);
+    const ref = await orchestrator.deploy({ ...spec, environment: {}, revision: 2 }, signal);
+    expect(object("secrets").data).toEqual({});
+    expect(ref.namespace).toBe("agents");
+  });
+
+  it("gives an autoscaler the bounds and the targets", async () => {
+    const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: 80 };
+    await orchestrator.deploy({ ...spec, scaling }, signal);
+    expect(object("horizontalpodautoscalers").spec).toMatchObject({
+      minReplicas: 1,
+      maxReplicas: 10,
+      metrics: [
+        { resource: { name: "cpu", target: { averageUtilization: 70 } } },
+        { resource: { name: "memory", target: { averageUtilization: 80 } } },
+      ],
+    });
+  });
+
+  it("leaves the autoscaler's replica count alone on an update", async () => {
+    const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: null };
+    const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+    object("deployments").spec.replicas = 7;
+    await orchestrator.update(ref, { ...spec, scaling, revision: 2 }, signal);
+    expect(object("deployments").spec.replicas).toBe(7);
+  });
+
+  it("removes the autoscaler with the policy", async () => {
+    const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: null };
+    const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+    await orchestrator.scale(ref, spec, signal);
+    expect(object("horizontalpodautoscalers")).toBeUndefined();
+  });
+
+  it("removes every object of the agent and no other", async () => {
+    const scaling = { minReplicas: 1, maxReplicas: 2, targetCpu: 70, targetMemory: null };
+    const other = await orchestrator.deploy(
+      { ...spec, agentId: randomUUID(), name: "other" },
+      signal,
+    );
+    const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+    await orchestrator.remove(ref, signal);
+    expect([...double.objects.keys()].filter((key) => key.endsWith("/my-agent"))).toEqual([]);
+    expect(await orchestrator.inspect(other, signal)).not.toBeNull();
+  });
+
+  it("touches no object of the name that belongs to somebody else", async () => {
+    await orchestrator.deploy({ ...spec, agentId: randomUUID() }, signal);
+    for (const key of [...double.objects.keys()]) {
+      if (!key.includes("/configmaps/")) double.objects.delete(key);
+    }
+    await expect(orchestrator.deploy(spec, signal)).rejects.toMatchObject({
+      details: { reason: "name_taken" },
+    });
+    expect(double.objects.size).toBe(1);
+  });
+
+  it("says null when there is no metrics-server", async () => {
+    const ref = await orchestrator.deploy(spec, signal);
+    double.hasMetrics = false;
+    expect(await orchestrator.metrics(ref, signal)).toBeNull();
+  });
+
+  it("reports a refusal by quota as exhausted resources", async () => {
+    double.refusedByQuota.add("Deployment");
+    await expect(orchestrator.deploy(spec, signal)).rejects.toMatchObject({
+      code: "RESOURCE_EXHAUSTED",
+      status: 503,
+      details: { reason: "quota" },
+    });
+  });
+
+  it("reports pods that the quota keeps out", async () => {
+    double.controller.podQuota = 1;
+    const ref = await orchestrator.deploy(spec, signal);
+    const state = await until(
+      () => orchestrator.inspect(ref, signal),
+      (seen) => seen?.failure != null,
+    );
+    expect(state).toMatchObject({
+      settled: false,
+      failure: { code: "RESOURCE_EXHAUSTED", details: { reason: "quota" } },
+    });
+  });
+
+  it("reports pods that fit on no node", async () => {
+    double.controller.capacity = 1;
+    const ref = await orchestrator.deploy(spec, signal);
+    const state = await until(
+      () => orchestrator.inspect(ref, signal),
+      (seen) => seen?.failure != null,
+    );
+    expect(state?.failure).toMatchObject({
+      code: "RESOURCE_EXHAUSTED",
+      details: { reason: "no_capacity" },
+    });
+  });
+
+  it("reports a container that keeps ending, with its exit code", async () => {
+    const ref = await orchestrator.deploy({ ...spec, command: ["crash"] }, signal);
+    const state = await until(
+      () => orchestrator.inspect(ref, signal),
+      (seen) => seen?.failure != null,
+    );
+    expect(state).toMatchObject({
+      status: "failed",
+      failure: { code: "DEPLOYMENT_FAILED", details: { reason: "crash_loop", exit_code: 3 } },
+    });
+  });
+
+  it("names the namespace as what is missing", async () => {
+    await expect(connect("missing").deploy(spec, signal)).rejects.toMatchObject({
+      code: "DEPLOYMENT_FAILED",
+      retryable: false,
+      details: { reason: "namespace_missing" },
+    });
+  });
+});
