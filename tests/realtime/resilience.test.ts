@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { connect, type Socket } from "node:net";
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { listen, POLL } from "./support/listen.ts";
 import { slots, startRealtime, type TestRealtime } from "./support/realtime.ts";
 
@@ -15,6 +15,7 @@ let realtime: TestRealtime;
 beforeEach(async () => {
   realtime = await startRealtime({ schema, limits: { bufferedBytes: 200_000 } });
 });
+afterEach(() => realtime.stop());
 const insert = () => realtime.database.sql`insert into public.things (body) values ('x')`;
 
 /** Bytes of log that the slot makes the server keep. */
@@ -98,6 +99,11 @@ describe("a commit", () => {
     await realtime.admin`select pg_reload_conf()`;
     try {
       const held = realtime.database.sql.begin(async (sql) => {
+        // The session learns of the new setting a moment after the server.
+        await expect.poll(
+          async () => (await sql`show synchronous_standby_names`)[0]!.synchronous_standby_names,
+          POLL,
+        ).toBe("nobody");
         await sql`set local synchronous_commit = on`;
         await sql`insert into public.things (body) values ('held')`;
       }).catch(() => {});

@@ -29,6 +29,8 @@ export interface TestRealtime {
   output(): string;
   /** The process, for tests that kill it. */
   pid: number;
+  /** Before the end of the file, where many are started: a server has few slots. */
+  stop(): Promise<void>;
 }
 
 // Registered after the database's own, whose turn therefore comes later: it drops what we still use.
@@ -76,16 +78,19 @@ export async function startRealtime(
   });
 
   const clients: SupabaseClient[] = [];
-  onEnd.push(async () => {
-    for (const client of clients) await client.realtime.disconnect();
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill("SIGKILL");
-      await new Promise((resolve) => child.once("exit", resolve));
-    }
-    // The server notices a moment later, and a database with a slot cannot be dropped.
-    await vi.waitFor(async () => expect(await slots(admin)).toEqual([]), POLL);
-    await admin.end({ timeout: 1 });
-  });
+  let stopped: Promise<void> | undefined;
+  const stop = () =>
+    stopped ??= (async () => {
+      for (const client of clients) await client.realtime.disconnect();
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill("SIGKILL");
+        await new Promise((resolve) => child.once("exit", resolve));
+      }
+      // The server notices a moment later, and a database with a slot cannot be dropped.
+      await vi.waitFor(async () => expect(await slots(admin)).toEqual([]), POLL);
+      await admin.end({ timeout: 1 });
+    })();
+  onEnd.push(stop);
   const url = `http://127.0.0.1:${port}`;
   const userToken: TestRealtime["userToken"] = (sub, { life = 3600, role, claims } = {}) =>
     sign({ sub, role: role ?? "authenticated", ...claims }, life);
@@ -106,6 +111,7 @@ export async function startRealtime(
     },
     output: () => output,
     pid: child.pid!,
+    stop,
   };
 }
 
