@@ -1,0 +1,133 @@
+import type { RealtimePostgresChangesPayload } from "@supabase/supabase-js";
+import type { Topic } from "./messages.ts";
+
+export type Row = Record<string, unknown>;
+export type Change = RealtimePostgresChangesPayload<Row>;
+
+/** A message about something that happened. */
+export interface EventMessage {
+  /** Seed 000: `agent_status_update`, `container_event`, `metric_update`; seed 004: `event`. */
+  type: string;
+  event?: string;
+  payload: Row;
+  timestamp: string;
+}
+
+/** Which tables tell a topic, and which kind of change of them. */
+export const SOURCES: Record<Topic, { table: string; event: "INSERT" | "*" }[]> = {
+  // The sample of seed 000 subscribes to this one channel and expects all three kinds of message.
+  agent_status: [
+    { table: "agents", event: "*" },
+    { table: "deployments", event: "*" },
+    { table: "container_events", event: "INSERT" },
+    { table: "agent_metrics", event: "INSERT" },
+  ],
+  container_event: [{ table: "container_events", event: "INSERT" }],
+  metric_update: [{ table: "agent_metrics", event: "INSERT" }],
+  "agent.status": [{ table: "agents", event: "*" }, { table: "deployments", event: "*" }],
+};
+
+/** Remembers the last status told of each agent, so that only changes of it are told. */
+export interface StatusMemory {
+  /** Whether it differs from what was told last. */
+  changed(agentId: string, kind: "status" | "deployment", value: string): boolean;
+}
+
+/** Agents that one subscription's memory holds; the one told longest ago is forgotten first. */
+const MOST_AGENTS = 5_000;
+
+export function createStatusMemory(): StatusMemory {
+  const told = new Map<string, string>();
+  return {
+    changed(agentId, kind, value) {
+      const key = `${kind} ${agentId}`;
+      if (told.get(key) === value) return false;
+      told.delete(key);
+      told.set(key, value);
+      if (told.size > MOST_AGENTS) told.delete(told.keys().next().value!);
+      return true;
+    },
+  };
+}
+
+/** The message a change means to whoever follows `topic`; null when it means nothing to it. */
+export function toMessage(topic: Topic, change: Change, memory: StatusMemory): EventMessage | null {
+  const row = change.new as Row;
+  const timestamp = String(row.timestamp ?? row.updated_at ?? change.commit_timestamp);
+  switch (change.table) {
+    case "agents": {
+      const payload = agentStatus(change, row);
+      if (payload === null) return null;
+      const { agent_id, status } = payload;
+      if (!memory.changed(String(agent_id), "status", String(status))) return null;
+      return named(topic, "agent_status_update", "agent.status", payload, timestamp);
+    }
+    case "deployments": {
+      if (change.eventType === "DELETE") return null;
+      const payload = deploymentStatus(row);
+      const facts = `${row.state} ${row.replicas_ready}/${row.replicas_desired}`;
+      if (!memory.changed(String(row.agent_id), "deployment", facts)) return null;
+      return named(topic, "agent_status_update", "agent.status", payload, timestamp);
+    }
+    case "container_events":
+      return { type: "container_event", payload: containerEvent(row), timestamp };
+    case "agent_metrics":
+      return { type: "metric_update", payload: metricUpdate(row), timestamp };
+    default:
+      return null;
+  }
+}
+
+/** Seed 000 names the kind in `type`; seed 004 names the event it was asked for. */
+function named(
+  topic: Topic,
+  type: string,
+  event: string,
+  payload: Row,
+  timestamp: string,
+): EventMessage {
+  return topic === "agent.status"
+    ? { type: "event", event, payload, timestamp }
+    : { type, payload, timestamp };
+}
+
+function agentStatus(change: Change, row: Row): Row | null {
+  if (change.eventType === "DELETE") {
+    const { id } = change.old as Row;
+    return id === undefined ? null : { agent_id: id, status: "deleted" };
+  }
+  return {
+    agent_id: row.id,
+    name: row.name,
+    status: row.deleted_at === null ? row.status : "deleted",
+    last_activity: row.last_activity_at,
+  };
+}
+
+function deploymentStatus(row: Row): Row {
+  return {
+    agent_id: row.agent_id,
+    status: row.state,
+    replicas: { desired: row.replicas_desired, running: row.replicas_ready },
+    url: row.url,
+    health: (row.health as Row | null)?.status ?? null,
+    error: row.error ?? null,
+  };
+}
+
+function containerEvent(row: Row): Row {
+  return {
+    id: row.id,
+    agent_id: row.agent_id,
+    event: row.event,
+    container_id: row.container_id,
+    container_name: row.container_name,
+    details: row.details,
+    timestamp: row.timestamp,
+  };
+}
+
+function metricUpdate(row: Row): Row {
+  const { containers: _, user_id: __, ...figures } = row;
+  return figures;
+}

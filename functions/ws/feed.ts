@@ -1,0 +1,137 @@
+import { createClient, type RealtimeChannel } from "@supabase/supabase-js";
+import {
+  type Change,
+  createStatusMemory,
+  type EventMessage,
+  SOURCES,
+  toMessage,
+} from "./events.ts";
+import type { Topic } from "./messages.ts";
+
+export interface FeedOptions {
+  projectUrl: string;
+  publishableKey: string;
+}
+
+/** What one caller follows, through Realtime as the caller: row level security decides what comes. */
+export interface Feed {
+  /**
+   * Resolves once changes are followed.
+   *
+   * @param agentId only of this agent
+   * @throws Error with Realtime's words when it refuses
+   */
+  follow(topic: Topic, agentId: string | undefined): Promise<void>;
+  /** Gives whether it was followed. */
+  unfollow(topic: Topic, agentId: string | undefined): Promise<boolean>;
+  /** From now on the caller has this token. */
+  renew(token: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface FeedEvents {
+  onEvent(message: EventMessage): void;
+  /** Realtime ended what was followed, for good. */
+  onEnd(reason: string): void;
+}
+
+export type OpenFeed = (token: string, events: FeedEvents) => Feed;
+
+const JOIN_TIMEOUT_MS = 10_000;
+
+/** A feed for each caller over a Realtime connection of its own. */
+export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFeed {
+  return (token, events) => {
+    let current = token;
+    const client = createClient(projectUrl, publishableKey, {
+      accessToken: () => Promise.resolve(current),
+      auth: { persistSession: false, autoRefreshToken: false },
+    });
+    const channels = new Map<string, RealtimeChannel>();
+    const nameOf = (topic: Topic, agentId: string | undefined) => `ws:${topic}:${agentId ?? "all"}`;
+    let closed = false;
+
+    return {
+      async follow(topic, agentId) {
+        const name = nameOf(topic, agentId);
+        if (channels.has(name)) return;
+        await client.realtime.setAuth(current);
+        const memory = createStatusMemory();
+        const channel = client.channel(name);
+        channels.set(name, channel);
+        for (const { table, event } of SOURCES[topic]) {
+          const column = table === "agents" ? "id" : "agent_id";
+          const filter = {
+            event: event as "*",
+            schema: "public",
+            table,
+            ...(agentId !== undefined && { filter: `${column}=eq.${agentId}` }),
+          };
+          channel.on("postgres_changes", filter, (change: Change) => {
+            const message = toMessage(topic, change, memory);
+            if (message !== null) events.onEvent(message);
+          });
+        }
+        try {
+          await joined(channel, (reason) => {
+            channels.delete(name);
+            if (!closed) events.onEnd(reason);
+          });
+        } catch (error) {
+          channels.delete(name);
+          await client.removeChannel(channel);
+          throw error;
+        }
+      },
+      async unfollow(topic, agentId) {
+        const name = nameOf(topic, agentId);
+        const channel = channels.get(name);
+        if (channel === undefined) return false;
+        channels.delete(name);
+        await client.removeChannel(channel);
+        return true;
+      },
+      async renew(next) {
+        current = next;
+        await client.realtime.setAuth(next);
+      },
+      async close() {
+        closed = true;
+        await client.removeAllChannels();
+        await client.realtime.disconnect();
+      },
+    };
+  };
+}
+
+/** Resolves when Realtime says that changes are followed; later ends are told to `onEnd`. */
+function joined(channel: RealtimeChannel, onEnd: (reason: string) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let standing = false;
+    let lastWords = "Realtime closed the channel";
+    const fail = (reason: string) => {
+      clearTimeout(timer);
+      if (standing) return;
+      reject(new Error(reason));
+    };
+    const timer = setTimeout(() => fail("Realtime did not answer in time"), JOIN_TIMEOUT_MS);
+    channel.on("system", {}, ({ status, message, extension }) => {
+      if (status === "error") {
+        lastWords = message;
+        if (extension === "postgres_changes") fail(message);
+      } else if (extension === "postgres_changes") {
+        clearTimeout(timer);
+        standing = true;
+        resolve();
+      }
+    });
+    channel.subscribe((status, error) => {
+      // Realtime joins again by itself after an interrupted connection; a closed channel stays closed.
+      if (status === "CHANNEL_ERROR") fail(error?.message ?? lastWords);
+      if (status === "CLOSED") {
+        fail(lastWords);
+        if (standing) onEnd(lastWords);
+      }
+    });
+  });
+}
