@@ -1,5 +1,5 @@
-import postgres from "postgres";
 import { createOrchestrator } from "../../shared/orchestrators/create.ts";
+import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { createJsonLog } from "../../shared/worker/log.ts";
 import { keepOrchestrators } from "../../shared/worker/orchestrators.ts";
 import { createWorker } from "../../shared/worker/worker.ts";
@@ -11,14 +11,7 @@ const BUDGET = { wallMs: 100_000, graceMs: 30_000, idleMs: 6_000 };
 
 const log = createJsonLog("worker");
 const environment = Deno.env.toObject();
-const databaseUrl = environment.SUPABASE_DB_URL ?? "";
-const sql = postgres(databaseUrl, {
-  max: 10,
-  // A transaction pooler gives each statement another connection.
-  prepare: new URL(databaseUrl).port !== "6543",
-  onnotice: () => {},
-  connection: { application_name: "launchpad-worker" },
-});
+const sql = connectWorkerDatabase(environment.SUPABASE_DB_URL ?? "");
 const isAllowed = createAuthorizer(environment);
 const worker = createWorker({
   sql,

@@ -1,20 +1,21 @@
 /** How fast the collector stores an agent's log, against copying the same rows into a table without an index. */
 import { once } from "node:events";
-import postgres from "postgres";
+import type postgres from "postgres";
 import type { LogLine, Orchestrator } from "../../shared/orchestrators/types.ts";
 import { collect } from "../../shared/worker/collector/collect.ts";
 import { createCollectionStore } from "../../shared/worker/collector/store.ts";
 import { systemClock } from "../../shared/worker/clock.ts";
 import { readSettings } from "../../shared/worker/settings.ts";
+import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { withThrowAwayDatabase } from "../throw-away-database.ts";
 import type { BenchResult } from "./result.ts";
 
 const LINES = 200_000;
-const ROUNDS = 3;
+const ROUNDS = 5;
 
 export async function run(): Promise<BenchResult> {
   return await withThrowAwayDatabase(async (url) => {
-    const sql = postgres(url, { max: 4, onnotice: () => {} });
+    const sql = connectWorkerDatabase(url);
     try {
       const lines = makeLines(LINES);
       const bare: number[] = [];
@@ -100,6 +101,7 @@ async function timeCollection(sql: postgres.Sql, lines: LogLine[]): Promise<numb
       log: (_level, message, fields) => console.error(message, fields),
       settings,
       signal: new AbortController().signal,
+      catchingUp: new Set(),
     });
     const [now] = await sql<{ at: string }[]>`
       select cursor #>> '{logs,container,at}' as at from private.collections where agent_id = ${agentId}

@@ -1,7 +1,8 @@
 /** How many operations a second one worker claims, carries out and ends, when the cluster costs no time. */
-import postgres from "postgres";
+import type postgres from "postgres";
 import type { Orchestrator, WorkloadRef, WorkloadSpec } from "../../shared/orchestrators/types.ts";
 import { createWorker } from "../../shared/worker/worker.ts";
+import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { withThrowAwayDatabase } from "../throw-away-database.ts";
 import type { BenchResult } from "./result.ts";
 
@@ -11,7 +12,7 @@ const TARGET = 200;
 export async function run(): Promise<BenchResult> {
   // Durable as an installation is: what is written counts only when it is on disk.
   return await withThrowAwayDatabase(async (url) => {
-    const sql = postgres(url, { max: 10, onnotice: () => {} });
+    const sql = connectWorkerDatabase(url);
     try {
       const worker = createWorker({
         sql,

@@ -22,9 +22,13 @@ export interface WorkerSettings {
   logsSeconds: number;
   /** Longest time one look at a deployment (state, logs, metrics together) may take. */
   collectionTimeoutSeconds: number;
-  /** Upper bound of one round of reading the logs of a deployment, and of all rounds of one look. */
+  /** Upper bound of what one look reads of the logs of a deployment. */
   logReadBytes: number;
-  logLookBytes: number;
+  /** Deployments whose logs may be caught up with at the same moment, page by page, and how large a page is. */
+  logCatchUps: number;
+  logPageBytes: number;
+  /** After so many bytes a deployment that is still behind makes room for another. */
+  logCatchUpBytes: number;
   /** How far collection may fall behind an agent's output before it skips to the present. */
   logLagSeconds: number;
 }
@@ -41,8 +45,10 @@ const DEFAULTS: WorkerSettings = {
   stateSeconds: 2,
   logsSeconds: 1,
   collectionTimeoutSeconds: 15,
-  logReadBytes: 1_048_576,
-  logLookBytes: 8_388_608,
+  logReadBytes: 262_144,
+  logCatchUps: 2,
+  logPageBytes: 2_097_152,
+  logCatchUpBytes: 16_777_216,
   logLagSeconds: 20,
 };
 
@@ -59,7 +65,9 @@ const ROWS: Record<keyof WorkerSettings, [category: string, key: string]> = {
   logsSeconds: ["collection", "logs_seconds"],
   collectionTimeoutSeconds: ["collection", "timeout_seconds"],
   logReadBytes: ["collection", "log_read_bytes"],
-  logLookBytes: ["collection", "log_look_bytes"],
+  logCatchUps: ["collection", "log_catch_ups"],
+  logPageBytes: ["collection", "log_page_bytes"],
+  logCatchUpBytes: ["collection", "log_catch_up_bytes"],
   logLagSeconds: ["collection", "log_lag_seconds"],
 };
 

@@ -59,6 +59,7 @@ export function createWorker(options: WorkerOptions): Worker {
   const name = options.name ?? `worker-${crypto.randomUUID()}`;
   const queue = createQueue(sql);
   const store = createCollectionStore(sql, name);
+  const catchingUp = new Set<string>();
   let settings: WorkerSettings;
   const leases = createLeases({ queue, clock, log, leaseSeconds: () => settings.leaseSeconds });
 
@@ -163,7 +164,7 @@ export function createWorker(options: WorkerOptions): Worker {
       return await store.putBack(collection, Math.min(30, Math.max(1, seconds)), null);
     }
     if (others >= settings.collectionsPerCluster) return await store.putBack(collection, 0.5, null);
-    await collect(collection, { store, orchestratorFor, clock, log, settings, signal });
+    await collect(collection, { store, orchestratorFor, clock, log, settings, signal, catchingUp });
   }
 
   /** Waits for `work`, at most `graceMs`; what is not done by then is told to end and waited for. */

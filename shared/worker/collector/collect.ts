@@ -21,6 +21,8 @@ export interface CollectionTools {
   log: Log;
   settings: WorkerSettings;
   signal: AbortSignal;
+  /** Agents whose logs are being caught up with; shared by all looks of a worker. */
+  catchingUp: Set<string>;
 }
 
 /**
@@ -86,20 +88,28 @@ export async function collect(collection: Collection, tools: CollectionTools): P
           sources.some((source) => source.id === id)
         ),
       );
-      let round = await readLogs(sources, present, reading);
-      // All but the last round are stored as they come, so that memory holds one round at a time.
-      let budget = settings.logLookBytes;
-      while (round.behind.length > 0 && budget > 0) {
+      let round = await readLogs(sources, present, settings.logReadBytes, reading);
+      const catchUp = round.behind.length > 0 && tools.catchingUp.size < settings.logCatchUps;
+      if (catchUp) tools.catchingUp.add(collection.agent_id);
+      // A page that was cut is stored while the next one is read: memory holds two of them at most.
+      for (
+        let budget = settings.logCatchUpBytes;
+        catchUp && round.behind.length > 0 && budget > 0;
+      ) {
         budget -= round.rows.reduce((sum, row) => sum + row.message.length + 64, 0);
         const skipped = await skipWhatIsTooFarBehind(round.behind, round.cursors);
-        findings.rows = [...round.rows, ...skipped];
         cursor = { ...cursor, logs: round.cursors };
-        await store.save(collection, { ...findings, cursor });
+        const rows = [...round.rows, ...skipped];
+        const [stored, next] = await Promise.allSettled([
+          store.save(collection, { ...findings, rows, cursor }),
+          readLogs(round.behind, round.cursors, settings.logPageBytes, reading),
+        ]);
+        if (stored.status === "rejected") throw stored.reason;
+        if (next.status === "rejected") throw next.reason;
         findings.observation = null;
         findings.metrics = null;
-        findings.rows = [];
         quiet = false;
-        round = await readLogs(round.behind, round.cursors, reading);
+        round = next.value;
       }
       quiet &&= round.rows.length === 0;
       findings.rows = round.rows;
@@ -108,7 +118,7 @@ export async function collect(collection: Collection, tools: CollectionTools): P
       if (round.behind.length > 0) findings.done.logs = false;
     }
     const nextIn = findings.done.logs === false
-      ? 0
+      ? 0.1
       : quiet
       ? settings.logsSeconds * 2
       : settings.logsSeconds;
@@ -132,6 +142,8 @@ export async function collect(collection: Collection, tools: CollectionTools): P
       settings.stateSeconds * 2,
       late ? { ok: false, error: "The cluster did not answer in time" } : verdict,
     );
+  } finally {
+    tools.catchingUp.delete(collection.agent_id);
   }
 
   async function skipWhatIsTooFarBehind(

@@ -1,4 +1,5 @@
 import type { TransactionSql } from "postgres";
+import { BinaryRows } from "./binary-rows.ts";
 
 /** A row of `agent_logs`. */
 export interface LogRow {
@@ -12,10 +13,13 @@ export interface LogRow {
   metadata: Record<string, unknown> | null;
 }
 
-/** Rows that go to the server in one write. */
-const ROWS_PER_WRITE = 1000;
+/** What goes to the server in one write. */
+const BYTES_PER_WRITE = 131_072;
 
-/** Inserts log rows by `copy`, in the order given. */
+/**
+ * Inserts log rows by `copy`, in the order given. The binary format spares the server the reading of times, UUIDs and
+ * JSON, a third of its work.
+ */
 export async function copyLogRows(
   sql: TransactionSql,
   owner: { agentId: string; userId: string },
@@ -24,7 +28,7 @@ export async function copyLogRows(
   const stream = await sql`
     copy public.agent_logs (
       agent_id, user_id, timestamp, level, message, source, container_id, container_name, metadata
-    ) from stdin
+    ) from stdin (format binary)
   `.writable();
   const finished = new Promise<void>((resolve, reject) => {
     stream.once("finish", resolve);
@@ -33,35 +37,36 @@ export async function copyLogRows(
   });
   // An error in a write comes out of `finished`; without this it would count as unhandled until the await below.
   finished.catch(() => {});
-  const prefix = `${owner.agentId}\t${owner.userId}\t`;
-  for (let start = 0; start < rows.length; start += ROWS_PER_WRITE) {
-    let text = "";
-    for (const row of rows.slice(start, start + ROWS_PER_WRITE)) text += prefix + copyLine(row);
-    if (!stream.write(text)) {
+  const binary = new BinaryRows(BYTES_PER_WRITE);
+  binary.header();
+  const agentId = uuidBytes(owner.agentId);
+  const userId = uuidBytes(owner.userId);
+  for (const row of rows) {
+    binary.row(9);
+    binary.bytes(agentId);
+    binary.bytes(userId);
+    binary.timestamp(row.timestamp);
+    binary.text(row.level);
+    binary.text(row.message);
+    binary.text(row.source);
+    binary.text(row.container_id);
+    binary.text(row.container_name);
+    binary.jsonb(jsonText(row.metadata));
+    if (binary.size >= BYTES_PER_WRITE && !stream.write(binary.take())) {
       await Promise.race([new Promise((resolve) => stream.once("drain", resolve)), finished]);
     }
   }
-  stream.end();
+  binary.trailer();
+  stream.end(binary.take());
   await finished;
 }
 
-function copyLine(row: LogRow): string {
-  return `${row.timestamp}\t${row.level}\t${field(row.message)}\t${field(row.source)}\t` +
-    `${field(row.container_id)}\t${field(row.container_name)}\t${field(jsonb(row.metadata))}\n`;
-}
-
-const SPECIAL = /[\\\t\n\r]/;
-const ESCAPES: Record<string, string> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r" };
-
-function field(value: string | null): string {
-  if (value === null) return "\\N";
-  return SPECIAL.test(value)
-    ? value.replace(/[\\\t\n\r]/g, (character) => ESCAPES[character]!)
-    : value;
+function uuidBytes(uuid: string): Uint8Array {
+  return Uint8Array.from(uuid.replaceAll("-", "").match(/../g)!, (pair) => parseInt(pair, 16));
 }
 
 /** What jsonb cannot hold (NUL, half a surrogate pair) is left out whole. */
-function jsonb(value: Record<string, unknown> | null): string {
+function jsonText(value: Record<string, unknown> | null): string {
   if (value === null) return "{}";
   const text = JSON.stringify(value);
   return /\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text) ? "{}" : text;

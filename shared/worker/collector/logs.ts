@@ -32,10 +32,15 @@ const OLDEST_DAYS = 6;
 /** Who says so, in lines of ours among the agent's. */
 const OURS = "agent-launchpad";
 
-/** Reads one bounded page of each container's log. */
+/**
+ * Reads one page of each container's log.
+ *
+ * @param bytes bound of all of them together
+ */
 export async function readLogs(
   sources: readonly LogSource[],
   cursors: LogCursors,
+  bytes: number,
   tools: {
     upstream: Orchestrator;
     ref: WorkloadRef;
@@ -45,7 +50,7 @@ export async function readLogs(
     signal: AbortSignal;
   },
 ): Promise<LogRound> {
-  const limitBytes = Math.max(65_536, Math.floor(tools.settings.logReadBytes / sources.length));
+  const limitBytes = Math.max(65_536, Math.floor(bytes / sources.length));
   const round: LogRound = { rows: [], cursors: { ...cursors }, behind: [] };
   for (let start = 0; start < sources.length; start += READ_AT_ONCE) {
     await Promise.all(
@@ -64,7 +69,7 @@ export async function readLogs(
   return round;
 }
 
-type Tools = Parameters<typeof readLogs>[2];
+type Tools = Parameters<typeof readLogs>[3];
 
 async function readPage(
   source: LogSource,

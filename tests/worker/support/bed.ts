@@ -1,4 +1,6 @@
 import type { Sql } from "postgres";
+import { afterAll } from "vitest";
+import { connectWorkerDatabase } from "../../../shared/worker/connect.ts";
 import { createWorker, type RunSummary, type Worker } from "../../../shared/worker/worker.ts";
 import { createTestDatabase } from "../../support/database.ts";
 import { createScriptedOrchestrator, type ScriptedOrchestrator } from "./scripted-orchestrator.ts";
@@ -21,6 +23,8 @@ export interface OperationRow {
 export interface WorkerBed {
   sql: Sql;
   cluster: ScriptedOrchestrator;
+  /** Further clusters, by id. */
+  clusters: Map<string, ScriptedOrchestrator>;
   clusterId: string;
   userId: string;
   log: string[];
@@ -42,7 +46,8 @@ export interface WorkerBed {
 
 export async function createWorkerBed(): Promise<WorkerBed> {
   const database = await createTestDatabase();
-  const { sql } = database;
+  const sql = connectWorkerDatabase(database.url());
+  afterAll(() => sql.end());
   const cluster = createScriptedOrchestrator();
   const log: string[] = [];
   const [registered] = await sql<{ id: string }[]>`
@@ -57,13 +62,14 @@ export async function createWorkerBed(): Promise<WorkerBed> {
   const bed: WorkerBed = {
     sql,
     cluster,
+    clusters: new Map(),
     clusterId: registered!.id,
     userId,
     log,
     createWorker: () =>
       createWorker({
         sql,
-        orchestratorFor: () => cluster,
+        orchestratorFor: (where) => bed.clusters.get(where.id) ?? cluster,
         log: (level, message, fields) => log.push(JSON.stringify({ level, message, ...fields })),
       }),
     run: (worker = bed.createWorker()) => worker.run(UNTIL_IDLE),
