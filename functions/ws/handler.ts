@@ -26,21 +26,24 @@ export function createHandler(options: HandlerOptions): (request: Request) => Re
     }
     const token = new URL(request.url).searchParams.get("token");
     const { socket, response } = Deno.upgradeWebSocket(request);
-    const session = createSession({
-      send(message) {
-        if (socket.readyState !== WebSocket.OPEN) return;
-        if (socket.bufferedAmount > mostBuffered) {
-          options.log({ level: "warn", message: "A client reads too slowly" });
-          session.end();
-          return socket.close(1013, "reads too slowly");
-        }
-        socket.send(JSON.stringify(message));
-      },
-      close: (code, reason) => socket.close(code, reason),
-    }, { ...options, token });
-    socket.onmessage = ({ data }) => session.receive(data);
-    socket.onclose = () => session.end();
-    socket.onerror = () => session.end();
+    // Before the handshake is through nothing can be said, not even that the token is bad.
+    socket.onopen = () => {
+      const session = createSession({
+        send(message) {
+          if (socket.readyState !== WebSocket.OPEN) return;
+          if (socket.bufferedAmount > mostBuffered) {
+            options.log({ level: "warn", message: "A client reads too slowly" });
+            session.end();
+            return socket.close(1013, "reads too slowly");
+          }
+          socket.send(JSON.stringify(message));
+        },
+        close: (code, reason) => socket.close(code, reason),
+      }, { ...options, token });
+      socket.onmessage = ({ data }) => session.receive(data);
+      socket.onclose = () => session.end();
+      socket.onerror = () => session.end();
+    };
     return response;
   };
 }

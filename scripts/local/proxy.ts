@@ -74,12 +74,16 @@ export async function proxyWebSocket(
     ...(upstream.protocol !== "" && { protocol: upstream.protocol }),
   });
   const early: MessageEvent[] = [];
+  let ended: CloseEvent | null = null;
   upstream.onmessage = (event) => early.push(event);
+  upstream.onclose = (event) => ended = event;
   socket.binaryType = upstream.binaryType = "arraybuffer";
   socket.onopen = () => {
     for (const event of early) socket.send(event.data);
     join(upstream, socket, log);
     join(socket, upstream, log);
+    // A function that refuses at once has closed before the client's handshake was through.
+    if (ended !== null) close(socket, ended.code, ended.reason);
   };
   // The client may go before the handshake is through.
   socket.onclose = () => close(upstream, 1001, "");

@@ -71,16 +71,10 @@ async function follow(user: User): Promise<Stream> {
 
 /** An agent without a deployment: nothing carries it out. */
 async function createAgent(user: User): Promise<string> {
-  const client = createClient(stack.apiUrl, stack.publishableKey, {
-    accessToken: () => Promise.resolve(user.token),
-  });
-  const { data, error } = await client.from("agents").insert({
-    name: `ws-${randomUUID().slice(0, 8)}`,
-    framework: "openai",
-    model: "gpt-4",
-  }).select("id").single();
-  if (error) throw new Error(error.message);
-  return data.id;
+  const [row] = await sql`
+    insert into public.agents (user_id, name, framework, model)
+    values (${user.id}, ${`ws-${randomUUID().slice(0, 8)}`}, 'openai', 'gpt-4') returning id`;
+  return row!.id;
 }
 
 async function containerEvent(user: User, agentId: string, event: string): Promise<void> {
