@@ -9,6 +9,7 @@ import { CORS_HEADERS, preflight } from "../../shared/http/cors.ts";
 import { createRouter } from "../../shared/http/router.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
 import { respond, withHeaders } from "./answers.ts";
+import type { AuthService } from "./auth-service.ts";
 import { presentError } from "./presenters/error.ts";
 import { beginProgress, type Progress } from "./progress.ts";
 import { carryOutRead } from "./reads.ts";
@@ -23,6 +24,7 @@ const FOLLOW_MS = 140_000;
 export interface ApiDependencies {
   sql: Database;
   verifyToken: TokenVerifier;
+  auth: AuthService;
   routes: readonly Route[];
   /** Called after work was queued; must not wait and must not throw. */
   wakeWorker: () => void;
@@ -88,6 +90,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       credentialExpiresAt: authenticated.expiresAt,
       now: progress.now,
       sql,
+      auth: dependencies.auth,
       followMs: dependencies.followMs ?? FOLLOW_MS,
     };
     return route.method === "GET"

@@ -9,6 +9,8 @@ export interface Environment {
   jwksUrl: URL;
   legacySecret: string | null;
   secretKey: string;
+  /** What goes with a user's token through the project's gateway. */
+  publishableKey: string;
   poolSize: number;
   followMs: number | undefined;
 }
@@ -46,6 +48,8 @@ export function readEnvironment(get: (name: string) => string | undefined): Envi
     jwksUrl: new URL(`${projectUrl}/auth/v1/.well-known/jwks.json`),
     legacySecret: get("SUPABASE_JWT_SECRET") || null,
     secretKey,
+    publishableKey: firstOf(get("SUPABASE_PUBLISHABLE_KEYS")) ?? get("SUPABASE_ANON_KEY") ??
+      secretKey,
     poolSize: Number(get("DATABASE_POOL_SIZE") ?? "10"),
     followMs: follow ? Number(follow) * 1000 : undefined,
   };

@@ -2,6 +2,7 @@ import { connectDatabase } from "../../shared/database/connect.ts";
 import { createTokenVerifier } from "../../shared/http/tokens.ts";
 import { VERSION } from "../../shared/contract/version.ts";
 import { createApi } from "./api.ts";
+import { createAuthService } from "./auth-service.ts";
 import { readEnvironment } from "./environment.ts";
 import { ROUTES } from "./routes.ts";
 import { createWorkerKick } from "./wake-worker.ts";
@@ -15,6 +16,10 @@ const api = createApi({
     applicationName: "agent-launchpad-api",
   }),
   verifyToken: createTokenVerifier(environment),
+  auth: createAuthService({
+    projectUrl: environment.projectUrl,
+    apiKey: environment.publishableKey,
+  }),
   routes: ROUTES,
   wakeWorker: createWorkerKick(environment.projectUrl, environment.secretKey),
   sealingSecret: environment.secretKey,

@@ -27,6 +27,7 @@ export async function carryOutRead(
   const answering = answerContext(context, platformFacts);
   let input: unknown;
   let reading: Promise<unknown> | null = null;
+  let outside: Promise<unknown> | undefined;
   try {
     input = handler.input(context);
     if (!handler.streams?.(input)) {
@@ -36,6 +37,8 @@ export async function carryOutRead(
       });
       // The count's refusal comes first; the read's own failure must then not go unhandled.
       reading.catch(() => {});
+      outside = handler.outside?.(input, context);
+      outside?.catch(() => {});
     }
   } catch (error) {
     await admit(counted, context, progress);
@@ -47,6 +50,6 @@ export async function carryOutRead(
     const stream = await handler.stream!(input, context);
     return withHeaders(stream, { "API-Version": String(context.edition) });
   }
-  const facts = handler.facts(await reading, input, context);
+  const facts = handler.facts(await reading, input, context, await outside);
   return respond(answerOf(handler, facts, context, await answering));
 }

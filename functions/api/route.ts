@@ -2,6 +2,7 @@ import type { Edition } from "../../shared/contract/editions.ts";
 import type { Caller, RequestFacts } from "../../shared/database/caller.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import type { SqlFragment } from "../../shared/database/literal.ts";
+import type { AuthService } from "./auth-service.ts";
 import type { Presenters } from "./presenters/presenter.ts";
 
 /** What a route's functions get of a request that was admitted. */
@@ -20,6 +21,7 @@ export interface RouteContext {
   credentialExpiresAt: number;
   now: Date;
   sql: Database;
+  auth: AuthService;
   /** Longest that an answer may stream, in milliseconds. */
   followMs: number;
 }
@@ -28,13 +30,18 @@ export interface RouteContext {
  * A route as data: input → one statement as the caller → presenters. The pipeline in `api.ts` does
  * the rest in one place for all of them.
  */
-export interface RouteHandler<Input, Result, Facts> {
+export interface RouteHandler<Input, Result, Facts, Outside = unknown> {
   /** Reads params, query and body. Throws ApiError VALIDATION_ERROR naming every bad field. */
   input(context: RouteContext): Input;
+  /**
+   * What the database cannot do or tell. It runs beside the statement of a read, and before that of
+   * a write, which is not sent when it fails.
+   */
+  outside?(input: Input, context: RouteContext): Promise<Outside>;
   /** The statement; its single value is named `result`. */
   statement(input: Input, context: RouteContext): SqlFragment;
   /** What the presenters are given. */
-  facts(result: Result, input: Input, context: RouteContext): Facts;
+  facts(result: Result, input: Input, context: RouteContext, outside: Outside): Facts;
   present: Presenters<Facts>;
   status: 200 | 201 | 202;
   /** Path of what was made, for `Location`. */
@@ -51,7 +58,7 @@ export interface RouteHandler<Input, Result, Facts> {
 
 /** A handler whose types are its own business; the pipeline only hands values through. */
 // deno-lint-ignore no-explicit-any
-export type AnyRouteHandler = RouteHandler<any, any, any>;
+export type AnyRouteHandler = RouteHandler<any, any, any, any>;
 
 export interface Route {
   method: "GET" | "POST" | "PUT" | "DELETE";
@@ -63,8 +70,8 @@ export interface Route {
 }
 
 /** Keeps a handler's own types checked where it is written. */
-export function defineRoute<Input, Result, Facts>(
-  handler: RouteHandler<Input, Result, Facts>,
-): RouteHandler<Input, Result, Facts> {
+export function defineRoute<Input, Result, Facts, Outside = undefined>(
+  handler: RouteHandler<Input, Result, Facts, Outside>,
+): RouteHandler<Input, Result, Facts, Outside> {
   return handler;
 }

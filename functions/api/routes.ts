@@ -67,6 +67,18 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/agent-metrics.ts").then((module) => module.handler),
   },
   {
+    method: "GET",
+    path: "/api/users/profile",
+    documented: [1, 2],
+    load: () => import("./routes/read-profile.ts").then((module) => module.handler),
+  },
+  {
+    method: "PUT",
+    path: "/api/users/profile",
+    documented: [1, 2],
+    load: () => import("./routes/update-profile.ts").then((module) => module.handler),
+  },
+  {
     method: "POST",
     path: "/api/auth/generate-key",
     documented: [1],

@@ -66,9 +66,10 @@ export async function carryOutWrite(
     });
   }
   const answering = answerContext(context, platformFacts);
+  const outside = await handler.outside?.(input, context);
   const result = await runAsCaller(context.sql, context.caller, context.request, statement);
   if (handler.wakesWorker) wakeWorker();
-  const facts = handler.facts(result, input, context);
+  const facts = handler.facts(result, input, context, outside);
   return respond(answerOf(handler, facts, context, await answering));
 }
 
@@ -96,9 +97,15 @@ async function carryOutOnce(
   if (kept !== null) return await replay(handler, kept, sealingSecret);
   try {
     const answering = await answerContext(context, platformFacts);
+    const outside = await handler.outside?.(input, context);
     let answer: KeptAnswer | undefined;
     await runAsCallerAndKeep(sql, caller, context.request, statement, async (result) => {
-      answer = answerOf(handler, handler.facts(result, input, context), context, answering);
+      answer = answerOf(
+        handler,
+        handler.facts(result, input, context, outside),
+        context,
+        answering,
+      );
       const body = handler.secretAnswer
         ? { sealed: await seal(sealingSecret, JSON.stringify(answer.body)) }
         : answer.body;

@@ -157,13 +157,13 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
-  new.raw_user_meta_data := coalesce(new.raw_user_meta_data, '{}')
-    || jsonb_build_object('permissions', to_jsonb(private.permissions_of('user')));
+  new.raw_user_meta_data := coalesce(new.raw_user_meta_data, '{}') || jsonb_build_object('permissions',
+    to_jsonb(private.permissions_of(coalesce((select p.role from public.profiles p where p.id = new.id), 'user'))));
   return new;
 end;
 $$;
 comment on function private.show_permissions is
-  'Puts the permissions of a new user where the API references show them, user_metadata.permissions. Definer: runs as the auth service.';
+  'Keeps the permissions of a user where the API references show them, user_metadata.permissions, whatever was written there. Definer: runs as the auth service.';
 
 create function private.create_profile() returns trigger
 language plpgsql volatile security definer
@@ -186,7 +186,7 @@ end;
 $$;
 comment on function private.create_profile is 'Gives each new user a profile. Definer: runs as the auth service, which may not write public tables.';
 
-create trigger show_permissions before insert on auth.users
+create trigger show_permissions before insert or update of raw_user_meta_data on auth.users
   for each row execute function private.show_permissions();
 create trigger create_profile after insert on auth.users
   for each row execute function private.create_profile();

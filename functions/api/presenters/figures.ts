@@ -24,6 +24,17 @@ export function megabytes(bytes: number | null): number | null {
   return bytes === null ? null : rounded(bytes / MEBIBYTE, 1);
 }
 
+const SIZES = ["B", "KB", "MB", "GB", "TB", "PB"];
+
+/** Bytes as people read them, `150MB`, `2.5GB`; null stays null. */
+export function sizeText(bytes: number | null): string | null {
+  if (bytes === null) return null;
+  // Rounded first: 1023.99 KB are 1MB, not 1024KB.
+  let size = 0;
+  while (size < SIZES.length - 1 && rounded(bytes / 1024 ** size, 1) >= 1024) size++;
+  return `${rounded(bytes / 1024 ** size, size === 0 ? 0 : 1)}${SIZES[size]}`;
+}
+
 export function isRunning(container: ContainerRow): boolean {
   return container.status === "running";
 }

@@ -1,5 +1,15 @@
 import { z } from "zod";
-import { count, deployTime, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
+import {
+  count,
+  deployTime,
+  figure,
+  milliseconds,
+  percent,
+  permission,
+  time,
+  uptime,
+  uuid,
+} from "./fields.ts";
 
 /** Answers of edition 1, to the letter of seed 001. */
 
@@ -96,6 +106,16 @@ export const generatedKey1 = z.object({
   apiKey: z.string().startsWith("alk_"),
   keyId: z.string(),
   expiresAt: time,
+});
+
+export const profile1 = z.object({
+  userId: uuid,
+  username: z.string(),
+  email: z.email().nullable(),
+  role: z.enum(["USER", "OPERATOR", "ADMIN"]),
+  createdAt: time,
+  lastLogin: time.nullable(),
+  permissions: z.array(permission),
 });
 
 export const error1 = z.object({

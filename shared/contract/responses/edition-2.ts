@@ -9,7 +9,7 @@ import {
   state1,
   status1,
 } from "./edition-1.ts";
-import { figure, time, uuid } from "./fields.ts";
+import { count, figure, permission, size, time, uuid } from "./fields.ts";
 
 /** Answers of edition 2, to the letter of seed 002: mostly edition 1 with the user and Supabase. */
 
@@ -109,6 +109,24 @@ export const logs2 = logs1.extend({
   user_id: uuid,
   logs: z.array(logLine2),
   real_time_available: z.boolean(),
+});
+
+export const profile2 = z.object({
+  user: z.object({
+    id: uuid,
+    email: z.email().nullable(),
+    created_at: time,
+    last_sign_in_at: time.nullable(),
+    app_metadata: z.record(z.string(), z.unknown()),
+    user_metadata: z.looseObject({ permissions: z.array(permission) }),
+    role: z.literal("authenticated"),
+  }),
+  profile: z.object({
+    username: z.string(),
+    notification_preferences: z.record(z.string(), z.boolean()),
+    agent_count: count,
+    storage_used: size.nullable(),
+  }),
 });
 
 export const error2 = z.object({

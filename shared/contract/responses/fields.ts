@@ -10,6 +10,10 @@ export const uuid = z.uuid();
 export const count = z.number().int().nonnegative();
 export const figure = z.number().nullable();
 export const percent = z.number().min(0).nullable();
+/** `agents:read`, `agents:*` */
+export const permission = z.string().regex(/^[a-z_]+:([a-z_]+|\*)$/);
+/** `150MB`, `2.5GB` */
+export const size = z.string().regex(/^\d+(\.\d)?[KMGTP]?B$/);
 /** `45ms` */
 export const milliseconds = z.string().regex(/^\d+ms$/);
 /** `2h 15m` */

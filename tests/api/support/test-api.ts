@@ -1,6 +1,7 @@
 import postgres from "postgres";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { createApi } from "../../../functions/api/api.ts";
+import { createAuthService } from "../../../functions/api/auth-service.ts";
 import { ROUTES } from "../../../functions/api/routes.ts";
 import { connectDatabase } from "../../../shared/database/connect.ts";
 import { createTokenVerifier } from "../../../shared/http/tokens.ts";
@@ -54,6 +55,8 @@ export async function createTestApi() {
         jwksUrl: null,
         legacySecret: null,
       }),
+      // Nobody listens there: a test that needs Auth brings one.
+      auth: createAuthService({ projectUrl: "http://127.0.0.1:9", apiKey: "sb_publishable_test" }),
       routes: ROUTES,
       wakeWorker: () => kicks++,
       sealingSecret: "sb_secret_test",

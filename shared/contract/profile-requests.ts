@@ -1,0 +1,30 @@
+import { z } from "zod";
+
+/** Request body of `PUT /api/users/profile`: seed 001's words and seed 002's stand side by side. */
+
+const switches = z.partialRecord(
+  z.enum(["email", "slack", "real_time", "security_alerts"], "is not known"),
+  z.boolean("must be true or false"),
+  "must be an object of switches",
+);
+
+/** What a user shows of themselves travels in each access token, so it stays small. */
+const MAX_METADATA_BYTES = 16 * 1024;
+
+const metadata = z.record(z.string(), z.unknown(), "must be an object")
+  .refine(
+    (value) => new TextEncoder().encode(JSON.stringify(value)).length <= MAX_METADATA_BYTES,
+    "must be at most 16 KiB of JSON",
+  )
+  .refine((value) => {
+    const json = JSON.stringify(value);
+    return !json.includes("\\u0000") && !/\\ud[89a-f]/i.test(json);
+  }, "must be plain text");
+
+export const profileBody = z.strictObject({
+  email: z.email("must be an email address").max(254, "must be at most 254 characters").optional(),
+  notifications: switches.optional(),
+  user_metadata: metadata.optional(),
+  notification_preferences: switches.optional(),
+}, "must be an object");
+export type ProfileBody = z.output<typeof profileBody>;

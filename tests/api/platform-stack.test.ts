@@ -1,0 +1,52 @@
+import { beforeAll, expect, it } from "vitest";
+import { profile2 } from "../../shared/contract/responses/edition-2.ts";
+import { type StackAccess, useStack } from "../support/stack.ts";
+
+/** Profile, health and figures as they are deployed: with the real services behind the gateway. */
+
+let stack: StackAccess;
+let token: Record<string, string>;
+
+beforeAll(async () => {
+  stack = await useStack();
+  const response = await fetch(`${stack.apiUrl}/auth/v1/signup`, {
+    method: "POST",
+    headers: { apikey: stack.publishableKey, "Content-Type": "application/json" },
+    body: JSON.stringify({
+      email: `${crypto.randomUUID()}@example.com`,
+      password: "a long password",
+    }),
+  });
+  const session = await response.json();
+  token = { Authorization: `Bearer ${session.access_token}`, apikey: stack.publishableKey };
+}, 90_000);
+
+async function call(method: string, path: string, edition: 1 | 2 | 3, body?: unknown) {
+  const response = await fetch(`${stack.apiUrl}${path}`, {
+    method,
+    headers: { ...token, "API-Version": String(edition), "Content-Type": "application/json" },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  return { status: response.status, json: await response.json() };
+}
+
+it("a new address goes through Auth and waits for its confirmation", async () => {
+  const before = profile2.parse((await call("GET", "/api/users/profile", 2)).json);
+  const email = `${crypto.randomUUID()}@example.com`;
+  const { status, json } = await call("PUT", "/api/users/profile", 2, { email });
+  expect(status, JSON.stringify(json)).toBe(200);
+  expect(json.user).toMatchObject({ email: before.user.email, new_email: email });
+  expect(json.user.last_sign_in_at).not.toBeNull();
+});
+
+it("permissions written over Auth have no effect and are not shown", async () => {
+  const put = await fetch(`${stack.apiUrl}/auth/v1/user`, {
+    method: "PUT",
+    headers: { ...token, "Content-Type": "application/json" },
+    body: JSON.stringify({ data: { permissions: ["system:*"], full_name: "Somebody" } }),
+  });
+  expect(put.status).toBe(200);
+  const { json } = await call("GET", "/api/users/profile", 2);
+  expect(json.user.user_metadata.full_name).toBe("Somebody");
+  expect(json.user.user_metadata.permissions).not.toContain("system:*");
+});
