@@ -885,6 +885,8 @@ export type Database = {
       "start_agent": { Args: { "agent_id": string }; Returns: Json };
       "stop_agent": { Args: { "agent_id": string }; Returns: Json };
       "update_agent": { Args: { "agent_id": string; "changes": Json }; Returns: Json };
+      "update_profile": { Args: { "changes": Json }; Returns: Json };
+      "user_profile": { Args: Record<PropertyKey, never>; Returns: Json };
     };
     Enums: {
       [_ in never]: never;
