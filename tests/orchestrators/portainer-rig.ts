@@ -1,5 +1,5 @@
 import type { ClusterOptions } from "../../shared/orchestrators/types.ts";
-import type { Rig } from "./rig.ts";
+import { type Rig, until } from "./rig.ts";
 
 export interface PortainerRigOptions {
   url: string;
@@ -97,7 +97,12 @@ export function openPortainerRig(options: PortainerRigOptions): Rig {
 
     async removeForeign(name) {
       for (const stack of await stacks(name)) {
-        await call("DELETE", `/stacks/${stack.Id}?endpointId=${endpointId}`);
+        // Swarm refuses while a task that has just begun holds the network.
+        await until(
+          () =>
+            call("DELETE", `/stacks/${stack.Id}?endpointId=${endpointId}`).then(() => "", String),
+          (error) => error === "",
+        );
       }
     },
 

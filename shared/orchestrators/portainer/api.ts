@@ -228,6 +228,13 @@ function explainRefusal(refusal: Refusal): OrchestratorError | null {
       details: { reason: "already", upstream_status: status },
     });
   }
+  // Swarm takes networks down and tasks with them in no order; a little later the same call goes through.
+  if (/is in use by task|has active endpoints|network \S+ not found/i.test(text)) {
+    return new OrchestratorError("DEPLOYMENT_FAILED", "The stack's network is being removed.", {
+      retryable: true,
+      details: { reason: "network_busy", upstream_status: status },
+    });
+  }
   // The proxy's or the engine's own trouble, which passes.
   if (/cannot connect to the docker daemon|error during connect/i.test(text)) {
     return new OrchestratorError("UPSTREAM_UNAVAILABLE", "Portainer cannot reach the engine.", {

@@ -145,7 +145,7 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
         : (stack && readReplicas(await api.stackFile(stack.Id, signal))) ?? containers.length;
       const ready = containers.filter(isReady).length;
       const found = inactive ? null : findFailure(containers);
-      const ports = publishedPorts(listed);
+      const ports = publishedPorts(details);
       const starting = stack === null || stack.Status === STACK_DEPLOYING ||
         containers.length !== desired ||
         containers.some(({ status, health }) => status === "created" || health === "starting");

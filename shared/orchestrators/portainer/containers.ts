@@ -12,11 +12,6 @@ const listed = z.array(z.object({
   Created: z.number().default(0),
   State: z.string().default(""),
   Labels: z.record(z.string(), z.string()).nullish(),
-  Ports: z.array(z.object({
-    PrivatePort: z.number(),
-    PublicPort: z.number().optional(),
-    Type: z.string().default("tcp"),
-  })).nullish(),
 }));
 
 export type ListedContainer = z.output<typeof listed>[number];
@@ -45,6 +40,12 @@ const inspected = z.object({
     Tty: z.boolean().default(false),
     Labels: z.record(z.string(), z.string()).nullish(),
   }),
+  NetworkSettings: z.object({
+    Ports: z.record(
+      z.string(),
+      z.array(z.object({ HostIp: z.string().default(""), HostPort: z.string() })).nullable(),
+    ).nullish(),
+  }).nullish(),
   HostConfig: z.object({
     NanoCpus: z.number().nullish(),
     CpuQuota: z.number().nullish(),
@@ -148,20 +149,24 @@ export function containerLimits(
   return { cpu, memory: Memory || null };
 }
 
-export function publishedPorts(containers: ListedContainer[]): ServicePort[] {
+/** The ports of each container under which it is reached from outside, in the containers' order. */
+export function publishedPorts(containers: InspectedContainer[]): ServicePort[] {
   const ports = new Map<number, ServicePort>();
   for (const container of containers) {
-    for (const port of container.Ports ?? []) {
-      // Each address family has its own entry for the same port.
-      if (port.PublicPort === undefined) continue;
-      ports.set(port.PublicPort, {
-        published: port.PublicPort,
-        target: port.PrivatePort,
-        protocol: port.Type === "udp" ? "udp" : "tcp",
+    for (const [name, bindings] of Object.entries(container.NetworkSettings?.Ports ?? {})) {
+      const [target = "", protocol] = name.split("/");
+      // Each address family has its own binding, and with random ports its own number: the second is left out.
+      const binding = bindings?.find(({ HostIp }) => !HostIp.includes(":")) ?? bindings?.[0];
+      if (!binding) continue;
+      const published = Number(binding.HostPort);
+      ports.set(published, {
+        published,
+        target: Number(target),
+        protocol: protocol === "udp" ? "udp" : "tcp",
       });
     }
   }
-  return [...ports.values()].sort((a, b) => a.published - b.published);
+  return [...ports.values()];
 }
 
 function toStatus(status: string): ContainerStatus {

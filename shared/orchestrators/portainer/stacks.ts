@@ -11,8 +11,10 @@ const RECORD_GRACE_MS = 60_000;
 /** So long may a create take until something of it is to be seen: its image is there already. */
 const CLAIM_GRACE_MS = 30_000;
 /** How long a create whose answer was lost is looked for, at once. */
-const SETTLE_MS = 10_000;
+const SETTLE_MS = 5_000;
 const POLL_MS = 500;
+/** How long a Swarm may take to end a stack's tasks; Docker kills them after ten seconds. */
+const BUSY_MS = 20_000;
 
 /**
  * The agent's stack, or null.
@@ -141,7 +143,7 @@ export async function scaleStack(
     file === present && sameVariables(found.stack.Env, content.variables) &&
     await engine.intact(spec, signal)
   ) return;
-  await context.api.updateStack(found.stack.Id, content, signal);
+  await patiently(context, signal, () => context.api.updateStack(found.stack.Id, content, signal));
 }
 
 export async function stopStack(
@@ -154,7 +156,7 @@ export async function stopStack(
   if (!found) throw workloadMissing(name);
   if (found.stack.Status === STACK_INACTIVE) return;
   try {
-    await context.api.stopStack(found.stack.Id, signal);
+    await patiently(context, signal, () => context.api.stopStack(found.stack.Id, signal));
   } catch (error) {
     // Older versions answer 400, newer 409, when somebody stopped it meanwhile. What counts is the state.
     if (!hasReason(error, "already") && !hasReason(error, "conflict")) throw error;
@@ -172,7 +174,7 @@ export async function removeStack(
 ): Promise<void> {
   const found = await stackIfOwn(context, name, agentId, signal);
   for (const stack of found ? [...found.duplicates, found.stack] : []) {
-    await context.api.deleteStack(stack.Id, signal);
+    await patiently(context, signal, () => context.api.deleteStack(stack.Id, signal));
   }
   // What a lost create left behind has no record that could be deleted.
   await engine.clean(name, agentId, signal);
@@ -195,14 +197,16 @@ async function adopt(
     });
   }
   // Deleting a second record takes the containers of the first along, so it is always sent again afterwards.
-  for (const duplicate of duplicates) await context.api.deleteStack(duplicate.Id, signal);
+  for (const duplicate of duplicates) {
+    await patiently(context, signal, () => context.api.deleteStack(duplicate.Id, signal));
+  }
   const unchanged = duplicates.length === 0 && stack.Status !== STACK_INACTIVE &&
     sameVariables(stack.Env, content.variables) &&
     (await context.api.stackFile(stack.Id, signal)) === content.file &&
     (await engine.intact(spec, signal));
   if (unchanged) return;
   await engine.prepare(spec, signal);
-  await context.api.updateStack(stack.Id, content, signal);
+  await patiently(context, signal, () => context.api.updateStack(stack.Id, content, signal));
   if (stack.Status !== STACK_INACTIVE) return;
   // An update brings a stopped stack up in the versions we know; ask, because it is not promised.
   const after = await ownStack(context, spec.name, spec.agentId, signal);
@@ -217,7 +221,11 @@ async function createStack(
   signal: AbortSignal,
 ): Promise<Stack> {
   try {
-    return await context.api.createStack(spec.name, content, engine.swarmId, signal);
+    return await patiently(
+      context,
+      signal,
+      () => context.api.createStack(spec.name, content, engine.swarmId, signal),
+    );
   } catch (error) {
     if (!(error instanceof OrchestratorError) || signal.aborted) throw error;
     if (hasReason(error, "conflict")) {
@@ -275,6 +283,23 @@ async function awaitRecord(
     if (found) return found.stack;
     if (context.now() >= until) return null;
     await context.sleep(POLL_MS, signal);
+  }
+}
+
+/** Repeats what a network in the course of its removal stands in the way of. */
+async function patiently<T>(
+  context: EngineContext,
+  signal: AbortSignal,
+  call: () => Promise<T>,
+): Promise<T> {
+  const until = context.now() + BUSY_MS;
+  while (true) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!hasReason(error, "network_busy") || context.now() >= until) throw error;
+      await context.sleep(POLL_MS, signal);
+    }
   }
 }
 

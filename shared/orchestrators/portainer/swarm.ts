@@ -14,7 +14,13 @@ import type {
 import { type Endpoint, STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
 import { claimConfig, unclaimConfig } from "./claims.ts";
 import { isReady } from "./compose.ts";
-import { belongsTo, containerLimits, inspectContainer, toContainerState } from "./containers.ts";
+import {
+  belongsTo,
+  containerLimits,
+  inspectContainer,
+  publishedPorts,
+  toContainerState,
+} from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 import { listNetworks, removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
@@ -73,7 +79,6 @@ const task = z.object({
       ContainerID: z.string().optional(),
       ExitCode: z.number().optional(),
     }).nullish(),
-    PortStatus: z.object({ Ports: z.array(port).nullish() }).nullish(),
   }),
 });
 
@@ -140,6 +145,26 @@ export function createSwarmEngine(
       node: nodes.get(one.NodeID) || null,
     }));
     return { services, tasks, current };
+  }
+
+  /** A task tells its exit code only; its container, which Swarm keeps for a while, tells of the memory. */
+  async function explainLoop(
+    found: WorkloadFailure | null,
+    tasks: Task[],
+    signal: AbortSignal,
+  ): Promise<WorkloadFailure | null> {
+    if (found?.details.reason !== "crash_loop" || found.details.exit_code !== 137) return found;
+    const ids = tasks
+      .filter(({ Status }) => Status.ContainerStatus?.ExitCode === 137)
+      .sort((a, b) => (a.CreatedAt < b.CreatedAt ? 1 : -1))
+      .flatMap(({ Status }) => Status.ContainerStatus?.ContainerID ?? []);
+    const nodes = await nodeNames(signal);
+    for (const id of ids.slice(0, 2)) {
+      const node = tasks.find(({ Status }) => Status.ContainerStatus?.ContainerID === id)?.NodeID;
+      const container = await inspectContainer(api, id, nodes.get(node ?? "") || null, signal);
+      if (container?.State.OOMKilled) return failure("out_of_memory", { exitCode: 137 });
+    }
+    return found;
   }
 
   return {
@@ -230,10 +255,19 @@ export function createSwarmEngine(
       const { services, tasks, current } = await runningTasks(ref.name, ref.agentId, signal);
       if (stack === null && services.length === 0) return null;
       const inactive = stack?.Status === STACK_INACTIVE;
-      const containers = await mapLimited(current, 8, async ({ task, name, node }) => {
+      const details = await mapLimited(current, 8, async ({ task, node }) => {
         const id = task.Status.ContainerStatus?.ContainerID;
-        const details = id ? await inspectContainer(api, id, node, signal) : null;
-        return fromTask(task, name, services, tasks, details && toContainerState(details, name));
+        return id ? await inspectContainer(api, id, node, signal) : null;
+      });
+      const containers = current.map(({ task, name }, index) => {
+        const container = details[index];
+        return fromTask(
+          task,
+          name,
+          services,
+          tasks,
+          container ? toContainerState(container, name) : null,
+        );
       });
       const main = services[0];
       const desired = inactive ? 0 : main?.Spec.Mode?.Replicated?.Replicas ?? 0;
@@ -241,10 +275,15 @@ export function createSwarmEngine(
       const update = main?.UpdateStatus?.State ?? "completed";
       const updating = update !== "completed" && update !== "rollback_completed";
       const rolledBack = update.startsWith("rollback");
-      const found = inactive ? null : findFailure(containers, tasks, rolledBack);
+      const found = inactive
+        ? null
+        : await explainLoop(findFailure(containers, tasks, rolledBack), tasks, signal);
       const starting = stack === null || stack.Status === STACK_DEPLOYING || main === undefined ||
         updating || ready !== desired || containers.length !== desired;
-      const ports = servicePorts(main, current.map(({ task }) => task));
+      const ingress = servicePorts(main);
+      const ports = ingress.length > 0
+        ? ingress
+        : publishedPorts(details.filter((container) => container !== null));
       const state: WorkloadState = {
         ref: {
           ...ref,
@@ -417,21 +456,17 @@ function findFailure(
   return unhealthy ? failure("unhealthy", { container: unhealthy.name }) : null;
 }
 
-function servicePorts(main: Service | undefined, tasks: Task[]): ServicePort[] {
-  const ports = [
-    ...(main?.Endpoint?.Ports ?? []),
-    ...tasks.flatMap(({ Status }) => Status.PortStatus?.Ports ?? []),
-  ];
-  const byNumber = new Map<number, ServicePort>();
-  for (const { Protocol, TargetPort, PublishedPort } of ports) {
-    if (!PublishedPort) continue;
-    byNumber.set(PublishedPort, {
-      published: PublishedPort,
-      target: TargetPort,
-      protocol: Protocol === "udp" ? "udp" : "tcp",
-    });
-  }
-  return [...byNumber.values()].sort((a, b) => a.published - b.published);
+/** The ports of the routing mesh; ports in host mode are the containers' own. */
+function servicePorts(main: Service | undefined): ServicePort[] {
+  return (main?.Endpoint?.Ports ?? []).flatMap(({ Protocol, TargetPort, PublishedPort }) =>
+    PublishedPort
+      ? [{
+        published: PublishedPort,
+        target: TargetPort,
+        protocol: Protocol === "udp" ? "udp" as const : "tcp" as const,
+      }]
+      : []
+  );
 }
 
 /** Without the digest that the engine may have added. */
