@@ -46,6 +46,8 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
   const { databaseUrl, verifyToken, log } = options;
   const sql = postgres(databaseUrl, {
     max: 4,
+    // An idle backend of Postgres holds about 10 MB.
+    idle_timeout: 20,
     onnotice() {},
     connection: {
       application_name: "realtime",

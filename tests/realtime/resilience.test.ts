@@ -89,6 +89,17 @@ describe("the replication connection", () => {
   });
 });
 
+test("a change is told although the connections that ask about it break", async () => {
+  const heard = await listen(realtime.client(randomUUID()), { changes: [things] });
+  for (let round = 0; round < 5; round++) {
+    await realtime.admin`
+      select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'realtime'`;
+    await insert();
+  }
+  await expect.poll(() => heard.changes.length, POLL).toBe(5);
+});
+
 describe("a commit", () => {
   test("is told although the log has it before its rows can be seen", async () => {
     await realtime.database.sql.unsafe(`alter table public.things enable row level security;

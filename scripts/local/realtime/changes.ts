@@ -38,6 +38,7 @@ export interface ChangesOptions {
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
 /** Changes that are told together; what comes meanwhile waits for the next batch. */
 const BATCH = 400;
+const RETRY_AFTER_MS = [50, 500];
 
 /**
  * From the log to the subscribers: filters, then one question to Postgres for the whole batch, then
@@ -48,6 +49,7 @@ export function createChanges(options: ChangesOptions): Changes {
   let waiting: RawChange[] = [];
   let waitingBytes = 0;
   let paused = false;
+  let streams = 0;
   let work: Promise<void> | null = null;
 
   async function drain(): Promise<void> {
@@ -60,17 +62,28 @@ export function createChanges(options: ChangesOptions): Changes {
         paused = false;
         options.resume();
       }
-      try {
-        await awaitVisible(options, batch);
-        await tell(options, await followed(catalog, registry, batch));
-      } catch (error) {
-        log.warn("Changes were not told", {
-          count: batch.length,
-          reason: error instanceof Error ? error.message : String(error),
-        });
-      }
+      await tellPatiently(batch);
     }
     work = null;
+  }
+
+  /** A connection may break while it is asked; as long as the stream stands, the batch is told. */
+  async function tellPatiently(batch: RawChange[]): Promise<void> {
+    const then = streams;
+    for (const pause of [...RETRY_AFTER_MS, null]) {
+      try {
+        await awaitVisible(options, batch);
+        return await tell(options, await followed(catalog, registry, batch));
+      } catch (error) {
+        if (pause === null || then !== streams) {
+          return log.warn("Changes were not told", {
+            count: batch.length,
+            reason: error instanceof Error ? error.message : String(error),
+          });
+        }
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    }
   }
 
   return {
@@ -87,6 +100,7 @@ export function createChanges(options: ChangesOptions): Changes {
       work ??= drain();
     },
     clear() {
+      streams++;
       waiting = [];
       waitingBytes = 0;
       if (paused) options.resume();
