@@ -24,6 +24,17 @@ export class PortTaken extends Error {
   }
 }
 
+/**
+ * Where one local Portainer begins to look for published ports: a place in the range that its folder
+ * decides. Two of them on one machine then seldom want the same ports, and each finds its own again
+ * after a restart.
+ */
+export function firstPublishedPort(range: { from: number; count: number }, folder: string): number {
+  let hash = 0;
+  for (const character of folder) hash = (hash * 31 + character.charCodeAt(0)) % 1_000_003;
+  return range.from + hash % range.count;
+}
+
 const given = new Set<number>();
 
 /**

@@ -8,7 +8,7 @@ import { Faults } from "./faults.ts";
 import { type ApiRequest, listen } from "./http.ts";
 import { Images } from "./images.ts";
 import { portainerApi } from "./portainer_api.ts";
-import { HOST } from "./ports.ts";
+import { firstPublishedPort, HOST } from "./ports.ts";
 import { Stacks } from "./stacks.ts";
 import { Store } from "./store.ts";
 import { Swarm } from "./swarm.ts";
@@ -23,8 +23,9 @@ export interface PortainerOptions {
 }
 
 const LOG_LIMITS = { segmentBytes: 10 * 1024 * 1024, segments: 3 };
-/** Swarm publishes from 30000, Docker from 32768: the same ranges here. */
-const FIRST_STANDALONE_PORT = 32768;
+/** Swarm publishes from 30000, Docker from 32768: the same ranges here, begun at some place within. */
+const SWARM_PORTS = { from: 30000, count: 2500 };
+const DOCKER_PORTS = { from: 32768, count: 10_000 };
 
 /**
  * Starts the local Portainer: two environments, 1 with a Swarm and 2 without, whose containers are processes.
@@ -43,12 +44,17 @@ export async function startPortainer(
       images,
       stateDirectory: join(stateDirectory, name),
       logLimits: LOG_LIMITS,
-      firstPublishedPort: FIRST_STANDALONE_PORT,
+      firstPublishedPort: firstPublishedPort(DOCKER_PORTS, stateDirectory),
       scope: name === "swarm" ? "swarm" : "local",
       changed,
     });
   const [swarmEngine, standaloneEngine] = [engineAt("swarm"), engineAt("standalone")];
-  const swarm = new Swarm(state.swarm, swarmEngine, changed);
+  const swarm = new Swarm(
+    state.swarm,
+    swarmEngine,
+    firstPublishedPort(SWARM_PORTS, stateDirectory),
+    changed,
+  );
   store.gather(() => ({
     ...state,
     engines: { swarm: swarmEngine.record(), standalone: standaloneEngine.record() },

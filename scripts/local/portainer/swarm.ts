@@ -36,12 +36,12 @@ export const newSwarm = (): SwarmRecord => ({
 
 /** Docker keeps as many ended tasks of a slot. */
 const TASK_HISTORY = 5;
-const FIRST_INGRESS_PORT = 30000;
 
 /** A Swarm of one node: services whose tasks are containers of its engine. */
 export class Swarm {
   readonly engine: Engine;
   readonly record: SwarmRecord;
+  readonly #firstPort: number;
   readonly #changed: () => void;
   readonly #runner: TaskRunner;
   readonly #updates = new Map<string, RollingUpdate>();
@@ -49,9 +49,10 @@ export class Swarm {
   readonly #taskListeners = new Set<(task: Task) => void>();
   #leaving = false;
 
-  constructor(record: SwarmRecord, engine: Engine, changed: () => void) {
+  constructor(record: SwarmRecord, engine: Engine, firstPort: number, changed: () => void) {
     this.record = record;
     this.engine = engine;
+    this.#firstPort = firstPort;
     this.#changed = changed;
     this.#runner = new TaskRunner(this);
   }
@@ -277,7 +278,7 @@ export class Swarm {
         this.#refuseTaken(service, port);
         const published = PublishedPort.open(
           port.PublishedPort ?? 0,
-          FIRST_INGRESS_PORT,
+          this.#firstPort,
           () => this.#backends(service, port.TargetPort),
         );
         opened.push(published);
