@@ -16,6 +16,12 @@ export const ROUTES: readonly Route[] = [
     documented: [1, 2, 3],
     load: () => import("./routes/list-agents.ts").then((module) => module.handler),
   },
+  {
+    method: "GET",
+    path: "/api/agents/search",
+    documented: [3],
+    load: () => import("./routes/search-agents.ts").then((module) => module.handler),
+  },
   { method: "GET", path: "/api/agents/{id}", documented: [3], load: agent },
   {
     method: "PUT",

@@ -160,6 +160,39 @@ export interface ListFacts {
   };
 }
 
+/** What a search found: an agent as far as its answer shows it. */
+interface FoundAgent {
+  agent: Pick<
+    AgentRow,
+    | "id"
+    | "user_id"
+    | "name"
+    | "description"
+    | "status"
+    | "platforms"
+    | "created_at"
+    | "last_activity_at"
+  >;
+  deployment: Pick<DeploymentRow, "state"> | null;
+  metrics: MetricsRow | null;
+  /** 0–1; null when no words were searched for. */
+  relevance_score: number | null;
+  /** HTML: what matches in `<mark>`, all else escaped. */
+  highlighted_fields: { name: string; description: string | null; platform: string };
+}
+
+/** Answer of `search_agents`. */
+export interface SearchFacts {
+  results: FoundAgent[];
+  total: number;
+  limit: number;
+  offset: number;
+  /** Whether only similar words were found, so that the query was probably mistyped. */
+  similar: boolean;
+  /** Milliseconds. */
+  search_ms: number;
+}
+
 export interface LogRow {
   id: number | string;
   timestamp: string;

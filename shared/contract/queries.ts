@@ -18,12 +18,22 @@ const wholeText = (lowest: number, highest: number, fallback: number) => {
 /** Deepest page by offset; below it a client reads with filters or through PostgREST. */
 const MAX_OFFSET = 100_000;
 
-/**
- * Query of `GET /api/agents`: `status, platform, limit, offset` (seeds 000, 002), `owner` (seed 001,
- * for administrators). A status is meant in the words of the edition.
- */
-export function listAgentsQuery(edition: Edition) {
-  return z.object({
+const moment = (now: Date) =>
+  z.string().transform((text, context) => {
+    const found = parseSince(text, now);
+    if (found === null) {
+      context.addIssue({
+        code: "custom",
+        message: "must be an ISO 8601 time with its zone, or how long ago, such as 1h or 30m",
+      });
+      return z.NEVER;
+    }
+    return found;
+  });
+
+/** Filters by state, in the words of the edition, and by platform. */
+function filters(edition: Edition) {
+  return {
     status: z.string().transform((word, context) => {
       const states = statesOfWord(edition, word);
       if (states === null) {
@@ -36,7 +46,47 @@ export function listAgentsQuery(edition: Edition) {
       /^[a-z0-9][a-z0-9_-]{0,49}$/,
       "must be a name such as discord, telegram, twitter",
     ).optional(),
+  };
+}
+
+/**
+ * Query of `GET /api/agents`: `status, platform, limit, offset` (seeds 000, 002), `owner` (seed 001,
+ * for administrators). A status is meant in the words of the edition.
+ */
+export function listAgentsQuery(edition: Edition) {
+  return z.object({
+    ...filters(edition),
     owner: z.uuid("must be a UUID").optional(),
+    limit: wholeText(1, 100, 20),
+    offset: wholeText(0, MAX_OFFSET, 0),
+  });
+}
+
+/** What a search may be sorted by (seed 000). */
+export const SEARCH_SORTS = [
+  "name",
+  "created_at",
+  "last_activity",
+  "cpu_usage",
+  "memory_usage",
+] as const;
+
+const ORDERS = ["asc", "desc"] as const;
+
+/**
+ * Query of `GET /api/agents/search` (seed 000), paged like the list. Without `sort` it is by
+ * relevance, or by age when there is no `q`.
+ */
+export function searchAgentsQuery(edition: Edition, now: Date) {
+  return z.object({
+    // PostgreSQL has no text with a NUL in it.
+    q: z.string().max(200, "must be at most 200 characters")
+      .refine((text) => !text.includes("\0"), "must be plain text").optional(),
+    ...filters(edition),
+    created_after: moment(now).optional(),
+    created_before: moment(now).optional(),
+    sort: z.enum(SEARCH_SORTS, `must be one of ${SEARCH_SORTS.join(", ")}`).optional(),
+    order: z.enum(ORDERS, "must be asc or desc").optional(),
     limit: wholeText(1, 100, 20),
     offset: wholeText(0, MAX_OFFSET, 0),
   });
@@ -51,17 +101,7 @@ const trueOrFalse = z.enum(["true", "false"], "must be true or false")
 export function logsQuery(now: Date) {
   return z.object({
     lines: wholeText(1, 1000, 100),
-    since: z.string().transform((text, context) => {
-      const moment = parseSince(text, now);
-      if (moment === null) {
-        context.addIssue({
-          code: "custom",
-          message: "must be an ISO 8601 time with its zone, or how long ago, such as 1h or 30m",
-        });
-        return z.NEVER;
-      }
-      return moment;
-    }).optional(),
+    since: moment(now).optional(),
     level: z.string().transform((text) => text.toLowerCase().split(",").map((word) => word.trim()))
       .refine(
         (words) => words.every((word) => (LEVELS as readonly string[]).includes(word)),

@@ -69,6 +69,9 @@ export function replicaHealth(deployment: DeploymentRow | null): string | null {
 }
 
 /** The state to show: where the agent runs, or what it says of itself when it runs nowhere. */
-export function stateOf(agent: AgentRow, deployment: DeploymentRow | null): string {
+export function stateOf(
+  agent: Pick<AgentRow, "status">,
+  deployment: Pick<DeploymentRow, "state"> | null,
+): string {
   return deployment?.state ?? agent.status;
 }

@@ -108,6 +108,17 @@ export const list3 = z.object({
   }),
 });
 
+export const search3 = z.object({
+  results: z.array(shortAgent.extend({
+    description: z.string().nullable(),
+    platform: z.string().nullable(),
+    relevance_score: z.number().min(0).max(1).nullable(),
+    highlighted_fields: z.object({ name: z.string(), description: z.string().nullable() }),
+  })),
+  total_results: count,
+  search_time: milliseconds,
+});
+
 const commandStatus = z.enum(["in_progress", "completed", "failed", "cancelled"]);
 
 export const scaled3 = z.object({

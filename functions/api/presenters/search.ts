@@ -1,0 +1,38 @@
+import type { JsonObject } from "../../../shared/contract/editions.ts";
+import type { SearchFacts } from "../../../shared/contract/facts.ts";
+import { stateWord } from "../../../shared/contract/states.ts";
+import { isoTime } from "../../../shared/contract/times.ts";
+import { megabytes, percentOf, stateOf } from "./figures.ts";
+import type { Presenters } from "./presenter.ts";
+
+function result(
+  { agent, deployment, metrics, ...found }: SearchFacts["results"][number],
+): JsonObject {
+  return {
+    id: agent.id,
+    name: agent.name,
+    description: agent.description,
+    status: stateWord(3, stateOf(agent, deployment)),
+    platform: agent.platforms[0] ?? null,
+    created_at: isoTime(agent.created_at),
+    last_activity: isoTime(agent.last_activity_at),
+    metrics: {
+      cpu_usage: percentOf(metrics?.cpu_usage ?? null, metrics?.cpu_limit ?? null),
+      memory_usage: megabytes(metrics?.memory_usage ?? null),
+    },
+    relevance_score: found.relevance_score,
+    highlighted_fields: { ...found.highlighted_fields },
+  };
+}
+
+function page({ results, total, search_ms, limit, offset }: SearchFacts): JsonObject {
+  return {
+    results: results.map(result),
+    total_results: total,
+    search_time: `${Math.round(search_ms)}ms`,
+    pagination: { total, limit, offset, has_more: offset + results.length < total },
+  };
+}
+
+/** `GET /api/agents/search`; only seed 000 documents it. */
+export const presentSearch: Presenters<SearchFacts> = { 1: page, 2: page, 3: page };
