@@ -11,8 +11,8 @@ import { median, range } from "./statistics.ts";
 
 const AGENTS = 100;
 const IN_FLIGHT = 32;
-const ROUNDS = 7;
-const ROUND_MS = 1500;
+const ROUNDS = 20;
+const ROUND_MS = 500;
 const POOL_SIZE = "10";
 
 export async function run(): Promise<BenchResult[]> {
