@@ -2,6 +2,7 @@ import { ApiError } from "../../shared/contract/errors.ts";
 import { editionsOfAnswer, parseEdition } from "../../shared/contract/editions.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import { toApiError } from "../../shared/database/errors.ts";
+import type { HealthMonitor } from "../../shared/database/health-monitor.ts";
 import { createPlatformFacts } from "../../shared/database/platform-facts.ts";
 import { createRateLimiter } from "../../shared/database/rate-limits.ts";
 import { authenticate } from "../../shared/http/authenticate.ts";
@@ -25,6 +26,7 @@ export interface ApiDependencies {
   sql: Database;
   verifyToken: TokenVerifier;
   auth: AuthService;
+  measureHealth: HealthMonitor;
   routes: readonly Route[];
   /** Called after work was queued; must not wait and must not throw. */
   wakeWorker: () => void;
@@ -91,6 +93,8 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       now: progress.now,
       sql,
       auth: dependencies.auth,
+      measureHealth: dependencies.measureHealth,
+      version: dependencies.version,
       followMs: dependencies.followMs ?? FOLLOW_MS,
     };
     return route.method === "GET"

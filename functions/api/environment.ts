@@ -1,4 +1,6 @@
 import type { JSONWebKeySet } from "jose";
+import { firstKey, probeOptions } from "../../shared/health/environment.ts";
+import type { ServiceProbeOptions } from "../../shared/health/services.ts";
 
 /** What the function needs from its surroundings, read once at start. */
 export interface Environment {
@@ -11,20 +13,17 @@ export interface Environment {
   secretKey: string;
   /** What goes with a user's token through the project's gateway. */
   publishableKey: string;
+  /** What of the surroundings is measured for `/api/health`. */
+  probes: ServiceProbeOptions;
   poolSize: number;
   followMs: number | undefined;
-}
-
-function firstOf(json: string | undefined): string | undefined {
-  if (!json) return undefined;
-  const keys = JSON.parse(json) as Record<string, string>;
-  return keys.default ?? Object.values(keys)[0];
 }
 
 /**
  * Reads the variables that hosted functions get. Beyond the platform's: `AUTH_ISSUERS`, further
  * accepted token issuers separated by commas, for a project whose functions see it under another
- * URL than its clients do (as under `supabase start`); `DATABASE_POOL_SIZE`; `FOLLOW_SECONDS`.
+ * URL than its clients do (as under `supabase start`); `DATABASE_POOL_SIZE`; `FOLLOW_SECONDS`;
+ * `CONTAINER_REGISTRY_URL` and `REDIS_URL`, further things whose health is watched.
  * @throws Error naming the variable that is missing
  */
 export function readEnvironment(get: (name: string) => string | undefined): Environment {
@@ -34,7 +33,7 @@ export function readEnvironment(get: (name: string) => string | undefined): Envi
     return value;
   };
   const projectUrl = required("SUPABASE_URL").replace(/\/$/, "");
-  const secretKey = firstOf(get("SUPABASE_SECRET_KEYS")) ?? required("SUPABASE_SERVICE_ROLE_KEY");
+  const secretKey = firstKey(get("SUPABASE_SECRET_KEYS")) ?? required("SUPABASE_SERVICE_ROLE_KEY");
   const jwks = get("SUPABASE_JWKS");
   const follow = get("FOLLOW_SECONDS");
   return {
@@ -48,8 +47,9 @@ export function readEnvironment(get: (name: string) => string | undefined): Envi
     jwksUrl: new URL(`${projectUrl}/auth/v1/.well-known/jwks.json`),
     legacySecret: get("SUPABASE_JWT_SECRET") || null,
     secretKey,
-    publishableKey: firstOf(get("SUPABASE_PUBLISHABLE_KEYS")) ?? get("SUPABASE_ANON_KEY") ??
+    publishableKey: firstKey(get("SUPABASE_PUBLISHABLE_KEYS")) ?? get("SUPABASE_ANON_KEY") ??
       secretKey,
+    probes: probeOptions(get),
     poolSize: Number(get("DATABASE_POOL_SIZE") ?? "10"),
     followMs: follow ? Number(follow) * 1000 : undefined,
   };

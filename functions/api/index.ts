@@ -1,4 +1,6 @@
 import { connectDatabase } from "../../shared/database/connect.ts";
+import { createHealthMonitor } from "../../shared/database/health-monitor.ts";
+import { createServiceProbes } from "../../shared/health/services.ts";
 import { createTokenVerifier } from "../../shared/http/tokens.ts";
 import { VERSION } from "../../shared/contract/version.ts";
 import { createApi } from "./api.ts";
@@ -9,17 +11,24 @@ import { createWorkerKick } from "./wake-worker.ts";
 
 const environment = readEnvironment((name) => Deno.env.get(name));
 
+const sql = connectDatabase({
+  url: environment.databaseUrl,
+  max: environment.poolSize,
+  applicationName: "agent-launchpad-api",
+});
+
 const api = createApi({
-  sql: connectDatabase({
-    url: environment.databaseUrl,
-    max: environment.poolSize,
-    applicationName: "agent-launchpad-api",
-  }),
+  sql,
   verifyToken: createTokenVerifier(environment),
   auth: createAuthService({
     projectUrl: environment.projectUrl,
     apiKey: environment.publishableKey,
   }),
+  measureHealth: createHealthMonitor(
+    sql,
+    createServiceProbes(environment.probes),
+    () => new Date(),
+  ),
   routes: ROUTES,
   wakeWorker: createWorkerKick(environment.projectUrl, environment.secretKey),
   sealingSecret: environment.secretKey,

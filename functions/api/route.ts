@@ -1,6 +1,7 @@
 import type { Edition } from "../../shared/contract/editions.ts";
 import type { Caller, RequestFacts } from "../../shared/database/caller.ts";
 import type { Database } from "../../shared/database/connect.ts";
+import type { HealthMonitor } from "../../shared/database/health-monitor.ts";
 import type { SqlFragment } from "../../shared/database/literal.ts";
 import type { AuthService } from "./auth-service.ts";
 import type { Presenters } from "./presenters/presenter.ts";
@@ -22,6 +23,9 @@ export interface RouteContext {
   now: Date;
   sql: Database;
   auth: AuthService;
+  measureHealth: HealthMonitor;
+  /** Of the service. */
+  version: string;
   /** Longest that an answer may stream, in milliseconds. */
   followMs: number;
 }

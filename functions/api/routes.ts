@@ -85,6 +85,12 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/update-profile.ts").then((module) => module.handler),
   },
   {
+    method: "GET",
+    path: "/api/health",
+    documented: [1, 2, 3],
+    load: () => import("./routes/health.ts").then((module) => module.handler),
+  },
+  {
     method: "POST",
     path: "/api/auth/generate-key",
     documented: [1],

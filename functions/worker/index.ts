@@ -1,7 +1,10 @@
+import { probeOptions } from "../../shared/health/environment.ts";
+import { createServiceProbes } from "../../shared/health/services.ts";
 import { createOrchestrator } from "../../shared/orchestrators/create.ts";
 import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { createJsonLog } from "../../shared/worker/log.ts";
 import { keepOrchestrators } from "../../shared/worker/orchestrators.ts";
+import { createHealthRounds } from "../../shared/worker/health-rounds.ts";
 import { createWorker } from "../../shared/worker/worker.ts";
 import { createAuthorizer } from "./authorize.ts";
 import { registerDefaultCluster } from "./default-cluster.ts";
@@ -13,9 +16,12 @@ const log = createJsonLog("worker");
 const environment = Deno.env.toObject();
 const sql = connectWorkerDatabase(environment.SUPABASE_DB_URL ?? "");
 const isAllowed = createAuthorizer(environment);
-const worker = createWorker({
+const orchestratorFor = keepOrchestrators((cluster) => createOrchestrator(cluster));
+const worker = createWorker({ sql, orchestratorFor, log });
+const measureHealth = createHealthRounds({
   sql,
-  orchestratorFor: keepOrchestrators((cluster) => createOrchestrator(cluster)),
+  orchestratorFor,
+  probeServices: createServiceProbes(probeOptions((name) => environment[name])),
   log,
 });
 
@@ -113,6 +119,7 @@ Deno.serve(async (request) => {
       error: { code: "UPSTREAM_UNAVAILABLE", message: "The database does not answer" },
     }, { status: 503 });
   }
+  runtime.EdgeRuntime.waitUntil(measureHealth());
   const joined = running;
   if (running) {
     again = true;

@@ -224,6 +224,20 @@ export interface ContainerMetrics {
   networkTx: number | null;
 }
 
+/** What a cluster has and uses, in cores and bytes; null for what it does not tell. */
+export interface ClusterFigures {
+  pods: {
+    total: number;
+    running: number | null;
+    pending: number | null;
+    failed: number | null;
+  } | null;
+  /** Of a Docker engine, also those that are not ours. */
+  containers: { total: number; running: number; stopped: number | null } | null;
+  cpu: { total: number | null; used: number | null };
+  memory: { total: number | null; used: number | null };
+}
+
 export interface ClusterHealth {
   status: "up" | "degraded" | "down";
   /** Of Portainer or of the Kubernetes API server. */
@@ -233,6 +247,8 @@ export interface ClusterHealth {
   responseTimeMs: number;
   /** Why it is not `up`, in our words. */
   message: string | null;
+  /** Absent when the cluster is down. */
+  figures?: ClusterFigures;
 }
 
 /**

@@ -1,5 +1,7 @@
 import { beforeAll, expect, it } from "vitest";
-import { profile2 } from "../../shared/contract/responses/edition-2.ts";
+import { health1 } from "../../shared/contract/responses/edition-1.ts";
+import { health2, profile2 } from "../../shared/contract/responses/edition-2.ts";
+import { health3 } from "../../shared/contract/responses/edition-3.ts";
 import { type StackAccess, useStack } from "../support/stack.ts";
 
 /** Profile, health and figures as they are deployed: with the real services behind the gateway. */
@@ -50,3 +52,21 @@ it("permissions written over Auth have no effect and are not shown", async () =>
   expect(json.user.user_metadata.full_name).toBe("Somebody");
   expect(json.user.user_metadata.permissions).not.toContain("system:*");
 });
+
+it("every part of the stack is found healthy", async () => {
+  await expect.poll(
+    async () => (await call("GET", "/api/health", 3)).json.components?.portainer.status,
+    { timeout: 60_000, interval: 3500 },
+  ).toBe("healthy");
+  const third = health3.parse((await call("GET", "/api/health", 3)).json);
+  expect(third.components.portainer.endpoints.docker).toBe("healthy");
+  expect(third.components.supabase.status).toBe("healthy");
+  expect(third.status).toBe("healthy");
+
+  const { components } = health2.parse((await call("GET", "/api/health", 2)).json);
+  const { auth, database, realtime } = components.supabase;
+  expect([auth.status, database.status, realtime.status]).toEqual(Array(3).fill("HEALTHY"));
+  expect(auth.active_sessions).toBeGreaterThan(0);
+  expect(database.connections).toBeGreaterThan(0);
+  health1.parse((await call("GET", "/api/health", 1)).json);
+}, 90_000);

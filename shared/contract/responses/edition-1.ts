@@ -6,6 +6,7 @@ import {
   milliseconds,
   percent,
   permission,
+  size,
   time,
   uptime,
   uuid,
@@ -116,6 +117,28 @@ export const profile1 = z.object({
   createdAt: time,
   lastLogin: time.nullable(),
   permissions: z.array(permission),
+});
+
+const condition1 = z.enum(["HEALTHY", "DEGRADED", "UNHEALTHY", "UNAVAILABLE"]);
+
+export const health1 = z.object({
+  status: condition1,
+  timestamp: time,
+  version: z.string(),
+  components: z.object({
+    database: z.object({
+      status: condition1,
+      responseTime: milliseconds.nullable(),
+      connections: count.nullable(),
+    }),
+    kubernetes: z.object({ status: condition1, nodes: count.nullable(), pods: count.nullable() }),
+    redis: z.object({
+      status: condition1,
+      memory: size.nullable(),
+      connections: count.nullable(),
+    }),
+    registry: z.object({ status: condition1, available: z.boolean().nullable() }),
+  }),
 });
 
 export const error1 = z.object({

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import {
   created1,
+  health1,
   list1,
   logLine1,
   logs1,
@@ -9,7 +10,7 @@ import {
   state1,
   status1,
 } from "./edition-1.ts";
-import { count, figure, permission, size, time, uuid } from "./fields.ts";
+import { count, figure, milliseconds, permission, size, time, uuid } from "./fields.ts";
 
 /** Answers of edition 2, to the letter of seed 002: mostly edition 1 with the user and Supabase. */
 
@@ -127,6 +128,43 @@ export const profile2 = z.object({
     agent_count: count,
     storage_used: size.nullable(),
   }),
+});
+
+const component2 = z.object({ status: health1.shape.status });
+
+export const health2 = z.object({
+  status: health1.shape.status,
+  timestamp: time,
+  version: z.string(),
+  user_id: uuid,
+  components: z.object({
+    supabase: component2.extend({
+      database: component2.extend({
+        responseTime: milliseconds.nullable(),
+        connections: count.nullable(),
+        rls_active: z.boolean().nullable(),
+      }),
+      auth: component2.extend({
+        active_sessions: count.nullable(),
+        jwt_valid: z.boolean().nullable(),
+      }),
+      realtime: component2.extend({
+        active_connections: count.nullable(),
+        subscriptions: count.nullable(),
+      }),
+      storage: component2.extend({ buckets: count.nullable(), total_size: size.nullable() }),
+    }),
+    kubernetes: component2.extend({
+      nodes: count.nullable(),
+      pods: count.nullable(),
+      user_agents: count,
+    }),
+    container_registry: component2.extend({
+      available: z.boolean().nullable(),
+      last_scan: time.nullable(),
+    }),
+  }),
+  user_permissions: z.array(permission),
 });
 
 export const error2 = z.object({

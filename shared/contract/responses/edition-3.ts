@@ -168,6 +168,42 @@ export const logs3 = z.object({
   pagination: z.object({ total_lines: count, returned_lines: count, has_more: z.boolean() }),
 });
 
+const condition3 = z.enum(["healthy", "degraded", "unhealthy", "unavailable"]);
+const component3 = z.object({ status: condition3 });
+const timed3 = component3.extend({
+  response_time: milliseconds.nullable(),
+  last_check: time.nullable(),
+});
+
+export const health3 = z.object({
+  status: condition3,
+  timestamp: time,
+  components: z.object({
+    supabase: timed3,
+    portainer: timed3.extend({
+      endpoints: z.object({ kubernetes: condition3, docker: condition3 }),
+    }),
+    kubernetes: component3.extend({
+      nodes: z.object({ total: count, ready: count, not_ready: count }).nullable(),
+      pods: z.object({
+        total: count,
+        running: count.nullable(),
+        pending: count.nullable(),
+        failed: count.nullable(),
+      }).nullable(),
+    }),
+    database: component3.extend({
+      connections: z.object({
+        active: count.nullable(),
+        idle: count.nullable(),
+        max: count.nullable(),
+      }),
+    }),
+  }),
+  version: z.string(),
+  uptime: uptime.nullable(),
+});
+
 export const error3 = z.object({
   error: z.object({
     code: z.string(),

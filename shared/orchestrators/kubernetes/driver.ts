@@ -15,6 +15,7 @@ import type {
   WorkloadSpec,
 } from "../types.ts";
 import { createKubernetesApi } from "./api.ts";
+import { clusterFigures } from "./figures.ts";
 import { CONTAINER, KINDS, manifests, objectName, RESTART_ANNOTATION } from "./manifests.ts";
 import {
   anyObject,
@@ -67,6 +68,7 @@ const podMetrics = z.object({
 const nodeList = z.object({
   items: z.array(z.object({
     status: z.object({
+      capacity: z.object({ cpu: z.string().nullish(), memory: z.string().nullish() }).nullish(),
       conditions: z.array(z.object({ type: z.string(), status: z.string() })).nullish(),
     }).nullish(),
   })),
@@ -386,12 +388,13 @@ export function createKubernetesDriver(
             one.type === "Ready" && one.status === "True"
           )
         ).length ?? 0;
-        return answer({
+        const health = answer({
           version: version?.gitVersion ?? null,
           status: nodes && ready < total ? "degraded" : "up",
           nodes: nodes ? { ready, total } : null,
           message: nodes && ready < total ? "Not every node is ready." : null,
         });
+        return { ...health, figures: await clusterFigures(api, nodes, limited) };
       } catch (error) {
         const known = error instanceof OrchestratorError;
         if (signal.aborted && !known) throw error;

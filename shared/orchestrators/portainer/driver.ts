@@ -12,6 +12,7 @@ import type {
 import { createPortainerApi, type Endpoint, portainerBase, portainerHeaders } from "./api.ts";
 import { createComposeEngine } from "./compose.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
+import { engineFigures, engineSize, swarmNodes } from "./figures.ts";
 import { readDockerLogs } from "./logs.ts";
 import {
   deployStack,
@@ -199,14 +200,20 @@ export function createPortainerDriver(
         if ("kubernetes" in backend) {
           return answer({ ...(await backend.kubernetes.health(limited)), version });
         }
-        const { data: info } = await api.docker.json({ path: "/info" }, engineInfo, limited);
+        const { data: info } = await api.docker.json(
+          { path: "/info" },
+          engineInfo.extend(engineSize.shape),
+          limited,
+        );
+        const nodes = await listNodes(backend.docker, limited);
         const total = Math.max(1, info?.Swarm?.Nodes ?? 1);
         const down = endpoint.Status === 2;
         return answer({
           status: down ? "degraded" : "up",
           version,
           orchestrator: backend.docker.orchestrator,
-          nodes: { ready: await readyNodes(backend.docker, total, limited), total },
+          nodes: { ready: nodes?.filter(isReadyNode).length ?? total, total },
+          figures: engineFigures(info, nodes),
           message: down ? "Portainer counts the environment as down." : null,
         });
       } catch (error) {
@@ -219,19 +226,20 @@ export function createPortainerDriver(
     },
   };
 
-  async function readyNodes(
-    docker: DockerEngine,
-    total: number,
-    signal: AbortSignal,
-  ): Promise<number> {
-    if (docker.swarmId === null) return total;
+  /** The nodes of a Swarm, as far as Portainer shows them. */
+  async function listNodes(docker: DockerEngine, signal: AbortSignal) {
+    if (docker.swarmId === null) return null;
     const { data } = await api.docker.json(
       { path: "/nodes", accept: [403, 404] },
-      z.array(z.object({ Status: z.object({ State: z.string() }).nullish() })),
+      swarmNodes,
       signal,
     );
-    return data ? data.filter(({ Status }) => Status?.State === "ready").length : total;
+    return data;
   }
+}
+
+function isReadyNode({ Status }: { Status?: { State: string } | null }): boolean {
+  return Status?.State === "ready";
 }
 
 /** Portainer's administrators say it (PublicURL); else the engine's own address; else Portainer's host. */

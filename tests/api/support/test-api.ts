@@ -4,6 +4,8 @@ import { createApi } from "../../../functions/api/api.ts";
 import { createAuthService } from "../../../functions/api/auth-service.ts";
 import { ROUTES } from "../../../functions/api/routes.ts";
 import { connectDatabase } from "../../../shared/database/connect.ts";
+import { createHealthMonitor } from "../../../shared/database/health-monitor.ts";
+import { createServiceProbes } from "../../../shared/health/services.ts";
 import { createTokenVerifier } from "../../../shared/http/tokens.ts";
 import { createTestDatabase } from "../../support/database.ts";
 import { afterAll } from "vitest";
@@ -57,6 +59,16 @@ export async function createTestApi() {
       }),
       // Nobody listens there: a test that needs Auth brings one.
       auth: createAuthService({ projectUrl: "http://127.0.0.1:9", apiKey: "sb_publishable_test" }),
+      measureHealth: createHealthMonitor(
+        pool,
+        createServiceProbes({
+          projectUrl: "http://127.0.0.1:9",
+          apiKey: "sb_publishable_test",
+          registryUrl: null,
+          redisUrl: null,
+        }),
+        () => new Date(),
+      ),
       routes: ROUTES,
       wakeWorker: () => kicks++,
       sealingSecret: "sb_secret_test",
