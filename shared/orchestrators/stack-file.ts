@@ -1,11 +1,14 @@
+import { parseDocument, stringify, type ToStringOptions } from "yaml";
 import { OrchestratorError } from "./errors.ts";
 import { cpuForDocker, memoryForDocker } from "./quantities.ts";
 import { variableReference } from "./stack-variables.ts";
 import type { ClusterOptions, HealthCheck, WorkloadSpec } from "./types.ts";
-import { toYaml, type YamlValue } from "./yaml.ts";
 
-/** The one service of every stack; containers are called `<stack>-agent-1` (compose) or `<stack>_agent.1` (Swarm). */
-export const SERVICE = "agent";
+/**
+ * The one service of every stack, as seed 000 shows it; containers are called `<stack>-eliza-agent-1` (compose) or
+ * `<stack>_eliza-agent.1` (Swarm).
+ */
+export const SERVICE = "eliza-agent";
 /** Carried by every container, service and Kubernetes object of an agent. */
 export const AGENT_LABEL = "agent-launchpad.agent";
 export const REVISION_LABEL = "agent-launchpad.revision";
@@ -74,23 +77,37 @@ export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
   });
 }
 
-/**
- * Another replica count in a file of ours, the rest untouched to the byte; null when it is not the one we wrote.
- * The line cannot occur elsewhere in it, because every text is quoted.
- */
+const REPLICAS = ["services", SERVICE, "deploy", "replicas"];
+
+/** Every text in quotes, so that none is read as a number, a date or a word of YAML; no line is folded. */
+const FORMAT = {
+  defaultStringType: "QUOTE_DOUBLE",
+  defaultKeyType: "PLAIN",
+  lineWidth: 0,
+} satisfies ToStringOptions;
+
+/** Members that are undefined are left out. */
+function toYaml(value: Record<string, unknown>): string {
+  return stringify(value, { ...FORMAT, aliasDuplicateObjects: false });
+}
+
+/** Another replica count in a file of ours, the rest as it is; null when it is not one that we wrote. */
 export function withReplicas(file: string, replicas: number): string | null {
-  const lines = file.match(/^ {6}replicas: \d+$/gm);
-  if (lines?.length !== 1) return null;
-  return file.replace(/^ {6}replicas: \d+$/m, `      replicas: ${replicas}`);
+  if (readReplicas(file) === null) return null;
+  const document = parseDocument(file);
+  document.setIn(REPLICAS, replicas);
+  return document.toString(FORMAT);
 }
 
-/** The replica count that a file of ours asks for; null when it is not the one we wrote. */
+/** The replica count that a file of ours asks for; null when it is not one that we wrote. */
 export function readReplicas(file: string): number | null {
-  const match = /^ {6}replicas: (\d+)$/m.exec(file);
-  return match ? Number(match[1]) : null;
+  const document = parseDocument(file);
+  if (document.errors.length > 0) return null;
+  const replicas = document.getIn(REPLICAS);
+  return typeof replicas === "number" ? replicas : null;
 }
 
-function commonService(spec: WorkloadSpec): Record<string, YamlValue | undefined> {
+function commonService(spec: WorkloadSpec): Record<string, unknown> {
   const environment: Record<string, string> = {};
   if (spec.port !== null) environment["PORT"] = String(spec.port);
   for (const name of Object.keys(spec.environment).sort()) {
@@ -139,7 +156,7 @@ function literal(text: string): string {
   return text.replaceAll("$", "$$$$");
 }
 
-function healthCheck(check: HealthCheck, port: number): Record<string, YamlValue> {
+function healthCheck(check: HealthCheck, port: number): Record<string, unknown> {
   return {
     test: ["CMD-SHELL", literal(probeCommand(check, port))],
     interval: `${check.intervalSeconds}s`,
