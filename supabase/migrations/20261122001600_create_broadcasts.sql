@@ -8,10 +8,12 @@ as $$
 declare
   subject constant jsonb := case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
   agent_id constant text := coalesce(subject ->> 'agent_id', subject ->> 'id');
+  -- Of a partition the trigger is told the partition's name; its table's stands in the argument.
+  table_name constant text := coalesce(tg_argv[0], tg_table_name);
 begin
-  perform realtime.broadcast_changes('agent:' || agent_id, tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  perform realtime.broadcast_changes('agent:' || agent_id, tg_op, tg_op, table_name, 'public', new, old);
   if subject ->> 'user_id' is not null then
-    perform realtime.broadcast_changes('user:' || (subject ->> 'user_id'), tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+    perform realtime.broadcast_changes('user:' || (subject ->> 'user_id'), tg_op, tg_op, table_name, 'public', new, old);
   end if;
   return null;
 end;
@@ -29,6 +31,14 @@ create trigger operations_broadcast after insert or update on public.operations
 create trigger deployments_broadcast after update on public.deployments
   for each row when (old.state is distinct from new.state or old.replicas_ready is distinct from new.replicas_ready)
   execute function private.broadcast_change();
+
+-- Partitioned tables: Realtime on the hosted platform does not follow their partitions, so this is how a client there
+-- hears of them. Log lines are left to `GET /api/agents/{id}/logs?follow=true`: a message for each would cost more than
+-- the line.
+create trigger container_events_broadcast after insert on public.container_events
+  for each row execute function private.broadcast_change('container_events');
+create trigger agent_metrics_broadcast after insert on public.agent_metrics
+  for each row execute function private.broadcast_change('agent_metrics');
 
 create policy "Owners can receive their topics" on realtime.messages
   for select to authenticated
