@@ -388,6 +388,69 @@ export type Database = {
         };
         Relationships: [];
       };
+      "cluster_health": {
+        Row: {
+          "checked_at": string;
+          "cluster_id": string;
+          "containers": Json | null;
+          "cpu_total": number | null;
+          "cpu_used": number | null;
+          "memory_total": number | null;
+          "memory_used": number | null;
+          "message": string | null;
+          "nodes_ready": number | null;
+          "nodes_total": number | null;
+          "orchestrator": string | null;
+          "pods": Json | null;
+          "response_time_ms": number | null;
+          "status": string;
+          "version": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "checked_at"?: string;
+          "cluster_id": string;
+          "containers"?: Json | null;
+          "cpu_total"?: number | null;
+          "cpu_used"?: number | null;
+          "memory_total"?: number | null;
+          "memory_used"?: number | null;
+          "message"?: string | null;
+          "nodes_ready"?: number | null;
+          "nodes_total"?: number | null;
+          "orchestrator"?: string | null;
+          "pods"?: Json | null;
+          "response_time_ms"?: number | null;
+          "status": string;
+          "version"?: string | null;
+        };
+        Update: {
+          "checked_at"?: string;
+          "cluster_id"?: string;
+          "containers"?: Json | null;
+          "cpu_total"?: number | null;
+          "cpu_used"?: number | null;
+          "memory_total"?: number | null;
+          "memory_used"?: number | null;
+          "message"?: string | null;
+          "nodes_ready"?: number | null;
+          "nodes_total"?: number | null;
+          "orchestrator"?: string | null;
+          "pods"?: Json | null;
+          "response_time_ms"?: number | null;
+          "status"?: string;
+          "version"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "cluster_health_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: true;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "clusters": {
         Row: {
           "agent_url_template": string | null;
@@ -863,6 +926,7 @@ export type Database = {
         Returns: Json;
       };
       "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
+      "platform_health": { Args: Record<PropertyKey, never>; Returns: Json };
       "restart_agent": {
         Args: { "agent_id": string; "max_unavailable"?: number; "restart_policy"?: string };
         Returns: Json;
@@ -875,6 +939,20 @@ export type Database = {
           "replicas": number;
           "scaling_policy"?: Json;
           "strategy"?: string;
+        };
+        Returns: Json;
+      };
+      "search_agents": {
+        Args: {
+          "created_after"?: string;
+          "created_before"?: string;
+          "platform"?: string;
+          "q"?: string;
+          "row_limit"?: number;
+          "row_offset"?: number;
+          "sort_by"?: string;
+          "sort_order"?: string;
+          "status"?: (string)[];
         };
         Returns: Json;
       };
