@@ -52,14 +52,18 @@ language plpgsql immutable
 set search_path = ''
 as $$
 declare
-  length constant integer := char_length(word);
-  slips constant integer := case when length < 6 then 1 else 2 end;
+  slips constant integer := case when char_length(word) < 6 then 1 else 2 end;
+  meant text;
 begin
-  return exists (
-    select from string_to_table(field, ' ') t (meant)
-    where char_length(t.meant) between length - slips and length + slips
-      and extensions.levenshtein_less_equal(word, t.meant, slips) <= slips
-  );
+  -- A loop and no query: this is asked of hundreds of fields in one search.
+  foreach meant in array string_to_array(field, ' ') loop
+    if abs(char_length(meant) - char_length(word)) <= slips
+      and extensions.levenshtein_less_equal(word, meant, slips) <= slips
+    then
+      return true;
+    end if;
+  end loop;
+  return false;
 end;
 $$;
 comment on function private.mistyped is 'Whether a word of the field is one letter away from the given one, or two when it has six or more.';
@@ -100,21 +104,40 @@ $$;
 comment on function private.search_score is
   'How well a search_text answers the words of a query, 0–1; null when it has not all of them. Each word counts by its best place: the name before platforms before the description, a whole word before its beginning, its inside and a similar word. 1: the name is the query.';
 
-create function private.highlight(value text, words text[], similar_too boolean) returns text
+create function private.escape_html(value text) returns text
 language sql immutable
 set search_path = ''
 as $$
-  select case when value is not null then coalesce(string_agg(
-    case when exists (
-      select from unnest(words) w (word)
-      where private.search_score(array[w.word], ' ' || lower(s.part[1]) || ' ', similar_too) is not null
-    ) then '<mark>' || e.escaped || '</mark>' else e.escaped end, '' order by s.place), '') end
-  from regexp_matches(value, '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+|[^\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+', 'g')
-    with ordinality s (part, place)
-  cross join lateral (
-    select replace(replace(replace(replace(replace(s.part[1],
-      '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;') as escaped
-  ) e;
+  select replace(replace(replace(replace(replace(value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+$$;
+comment on function private.escape_html is 'Text as HTML that shows it.';
+
+create function private.highlight(value text, words text[], similar_too boolean) returns text
+language plpgsql immutable strict
+set search_path = ''
+as $$
+declare
+  searched constant text := ' ' || private.plain_words(value) || ' ';
+  present text[] := '{}';
+  word text;
+begin
+  foreach word in array words loop
+    if private.search_score(array[word], searched, similar_too) is not null then
+      present := present || word;
+    end if;
+  end loop;
+  if present = '{}' then
+    return private.escape_html(value);
+  end if;
+  return (
+    select string_agg(case when exists (
+        select from unnest(present) w (word)
+        where private.search_score(array[w.word], ' ' || lower(s.part[1]) || ' ', similar_too) is not null
+      ) then '<mark>' || private.escape_html(s.part[1]) || '</mark>' else private.escape_html(s.part[1]) end, '' order by s.place)
+    from regexp_matches(value, '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+|[^\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+', 'g')
+      with ordinality s (part, place)
+  );
+end;
 $$;
 comment on function private.highlight is
   'Text as HTML, each word that answers the query in <mark> and all else escaped: safe in a page, as the content of an element.';
@@ -294,6 +317,6 @@ comment on function public.search_agents is
 
 -- The index calls search_text as whoever writes an agent.
 grant execute on function private.search_text, private.plain_words, private.search_words, private.mistyped, private.search_score,
-  private.highlight, private.search_page, private.search_everywhere
+  private.escape_html, private.highlight, private.search_page, private.search_everywhere
   to authenticated, service_role;
 grant execute on function public.search_agents to authenticated, service_role;
