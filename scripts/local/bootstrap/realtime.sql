@@ -462,11 +462,12 @@ $function$;
 
 -- Filters that scripts/local/realtime does not compare itself: [{"type": oid, "op": text, "negate": boolean,
 -- "value": text | null, "wanted": text}] gives whether each holds. Runs with the rights of anon,
--- because types bring their own operators.
+-- because types bring their own operators; those of extensions stand in the schemas named here.
 create or replace function _realtime.passes(comparisons jsonb)
 returns boolean[]
 language plpgsql
 stable
+set search_path = pg_catalog, extensions, public
 as $function$
 declare
   asked jsonb;
