@@ -15,6 +15,7 @@ import { presentError } from "./presenters/error.ts";
 import { beginProgress, type Progress } from "./progress.ts";
 import { carryOutRead } from "./reads.ts";
 import type { Route, RouteContext } from "./route.ts";
+import { createRequestCounter } from "./request-counter.ts";
 import { createServiceRoutes } from "./service-routes.ts";
 import { createTelemetry } from "./telemetry.ts";
 import { carryOutWrite } from "./writes.ts";
@@ -36,6 +37,8 @@ export interface ApiDependencies {
   log: (entry: Record<string, unknown>) => void;
   now?: () => Date;
   followMs?: number;
+  /** How long counts of requests are gathered before they are written. */
+  countBatchMs?: number;
 }
 
 /**
@@ -48,6 +51,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
   const now = dependencies.now ?? (() => new Date());
   const lookup = createRouter(dependencies.routes);
   const telemetry = createTelemetry(now());
+  const countRequest = createRequestCounter(sql, now, dependencies.countBatchMs);
   const serviceRoute = createServiceRoutes({ sql, telemetry, version: dependencies.version, now });
   const shared = {
     limiter: createRateLimiter(sql),
@@ -139,6 +143,13 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
     const seconds = (performance.now() - started) / 1000;
     const route = own === null ? progress.route?.path ?? "unknown" : progress.pathname;
     telemetry.end({ method: request.method, route, status: response.status, seconds });
+    if (own === null) {
+      countRequest({
+        userId: progress.authenticated?.caller.userId ?? null,
+        status: response.status,
+        milliseconds: seconds * 1000,
+      });
+    }
     log({
       level: response.status >= 500 ? "error" : "info",
       message: "request",

@@ -2,6 +2,7 @@ import type { Route } from "./route.ts";
 
 /** The routes of `/api`: where they are documented and where they are written. */
 const agent = () => import("./routes/read-agent.ts").then((module) => module.handler);
+const systemMetrics = () => import("./routes/system-metrics.ts").then((module) => module.handler);
 
 export const ROUTES: readonly Route[] = [
   {
@@ -90,6 +91,8 @@ export const ROUTES: readonly Route[] = [
     documented: [1, 2, 3],
     load: () => import("./routes/health.ts").then((module) => module.handler),
   },
+  { method: "GET", path: "/api/metrics", documented: [3], load: systemMetrics },
+  { method: "GET", path: "/api/system/metrics", documented: [1, 2], load: systemMetrics },
   {
     method: "POST",
     path: "/api/auth/generate-key",

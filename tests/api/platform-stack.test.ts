@@ -1,7 +1,7 @@
 import { beforeAll, expect, it } from "vitest";
-import { health1 } from "../../shared/contract/responses/edition-1.ts";
+import { health1, system1 } from "../../shared/contract/responses/edition-1.ts";
 import { health2, profile2 } from "../../shared/contract/responses/edition-2.ts";
-import { health3 } from "../../shared/contract/responses/edition-3.ts";
+import { health3, system3 } from "../../shared/contract/responses/edition-3.ts";
 import { type StackAccess, useStack } from "../support/stack.ts";
 
 /** Profile, health and figures as they are deployed: with the real services behind the gateway. */
@@ -70,3 +70,11 @@ it("every part of the stack is found healthy", async () => {
   expect(database.connections).toBeGreaterThan(0);
   health1.parse((await call("GET", "/api/health", 1)).json);
 }, 90_000);
+
+it("requests are counted where all instances find them", async () => {
+  await expect.poll(async () => {
+    const { performance } = system3.parse((await call("GET", "/api/metrics", 3)).json);
+    return performance.requests_per_minute;
+  }, { timeout: 30_000, interval: 3500 }).toBeGreaterThan(0);
+  system1.parse((await call("GET", "/api/system/metrics", 1)).json);
+}, 60_000);

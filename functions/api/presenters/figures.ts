@@ -8,7 +8,8 @@ import { secondsBetween } from "../../../shared/contract/times.ts";
 
 const MEBIBYTE = 1024 * 1024;
 
-function rounded(value: number, digits: number): number {
+/** A number with at most so many decimals. */
+export function rounded(value: number, digits: number): number {
   const factor = 10 ** digits;
   return Math.round(value * factor) / factor;
 }

@@ -141,6 +141,19 @@ export const health1 = z.object({
   }),
 });
 
+const resource = z.object({ total: figure, used: figure, percentage: percent });
+
+export const system1 = z.object({
+  system: z.object({
+    totalAgents: count,
+    runningAgents: count,
+    failedAgents: count,
+    deployments: z.object({ successful: count, failed: count, successRate: percent }),
+  }),
+  resources: z.object({ cpu: resource, memory: resource, storage: resource }),
+  timestamp: time,
+});
+
 export const error1 = z.object({
   error: z.object({
     code: z.string(),

@@ -9,6 +9,7 @@ import {
   scaled1,
   state1,
   status1,
+  system1,
 } from "./edition-1.ts";
 import { count, figure, milliseconds, permission, size, time, uuid } from "./fields.ts";
 
@@ -166,6 +167,9 @@ export const health2 = z.object({
   }),
   user_permissions: z.array(permission),
 });
+
+/** Seed 002 repeats seed 001 here. */
+export const system2 = system1;
 
 export const error2 = z.object({
   error: z.object({

@@ -204,6 +204,23 @@ export const health3 = z.object({
   uptime: uptime.nullable(),
 });
 
+export const system3 = z.object({
+  system: z.object({
+    cpu_usage: percent,
+    memory_usage: percent,
+    disk_usage: percent,
+    network_rx: figure,
+    network_tx: figure,
+  }),
+  containers: z.object({ total: count, running: count, stopped: count, failed: count }),
+  agents: z.object({ total: count, active: count, deploying: count, failed: count }),
+  performance: z.object({
+    average_response_time: milliseconds.nullable(),
+    requests_per_minute: z.number().nonnegative(),
+    error_rate: z.number().min(0).max(1).nullable(),
+  }),
+});
+
 export const error3 = z.object({
   error: z.object({
     code: z.string(),
