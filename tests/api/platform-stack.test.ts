@@ -78,3 +78,22 @@ it("requests are counted where all instances find them", async () => {
   }, { timeout: 30_000, interval: 3500 }).toBeGreaterThan(0);
   system1.parse((await call("GET", "/api/system/metrics", 1)).json);
 }, 60_000);
+
+it("health_check and check_rls_policies answer a GET", async () => {
+  const rpc = async (name: string) => {
+    const response = await fetch(`${stack.apiUrl}/rest/v1/rpc/${name}`, { headers: token });
+    return { status: response.status, json: await response.json() };
+  };
+  await expect.poll(
+    async () => (await rpc("health_check")).json.supabase_health,
+    { timeout: 60_000, interval: 1000 },
+  ).toMatchObject({
+    database: "HEALTHY",
+    auth: "HEALTHY",
+    realtime: "HEALTHY",
+    edge_functions: "HEALTHY",
+  });
+  const { status, json } = await rpc("check_rls_policies");
+  expect([status, json.user_isolation]).toEqual([200, "ACTIVE"]);
+  expect(json.tables.agents).toMatchObject({ rls_enabled: true });
+}, 90_000);
