@@ -903,6 +903,7 @@ export type Database = {
         Returns: Json;
       };
       "agent_snapshot": { Args: { "agent_id": string }; Returns: Json };
+      "check_rls_policies": { Args: Record<PropertyKey, never>; Returns: Json };
       "create_agent": { Args: { "spec": Json }; Returns: Json };
       "delete_agent": { Args: { "agent_id": string }; Returns: Json };
       "generate_api_key": {
@@ -915,6 +916,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "health_check": { Args: Record<PropertyKey, never>; Returns: Json };
       "list_agents": {
         Args: {
           "owner"?: string;
@@ -962,6 +964,7 @@ export type Database = {
       };
       "start_agent": { Args: { "agent_id": string }; Returns: Json };
       "stop_agent": { Args: { "agent_id": string }; Returns: Json };
+      "system_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "update_agent": { Args: { "agent_id": string; "changes": Json }; Returns: Json };
       "update_profile": { Args: { "changes": Json }; Returns: Json };
       "user_profile": { Args: Record<PropertyKey, never>; Returns: Json };
