@@ -20,5 +20,11 @@ function explain(error: unknown): StackError | null {
   if (systemErrorCode(error) === "ENOSPC") {
     return new StackError("The disk is full.", "Free some space and try again.");
   }
+  if (systemErrorCode(error) === "EACCES") {
+    return new StackError(
+      (error as Error).message,
+      "These files belong to another user: run the command as that one, or set LAUNCHPAD_STATE_DIR.",
+    );
+  }
   return null;
 }
