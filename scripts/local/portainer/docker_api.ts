@@ -17,6 +17,7 @@ import { addSwarmRoutes } from "./swarm_api.ts";
 import type { Swarm } from "./swarm.ts";
 import { systemInfo, versionInfo } from "./system_info.ts";
 import { rfc3339 } from "./units.ts";
+import { addVolumeRoutes } from "./volume_api.ts";
 
 const MULTIPLEXED = "application/vnd.docker.multiplexed-stream";
 const encoder = new TextEncoder();
@@ -64,7 +65,8 @@ export function dockerApi(
 
   addContainerRoutes(router, engine);
   addImageRoutes(router, engine);
-  addResourceRoutes(router, engine);
+  addNetworkRoutes(router, engine);
+  addVolumeRoutes(router, engine, swarm !== null);
   router.on("GET", "/events", (request) => eventStream(engine, request));
   addSwarmRoutes(router, swarm);
 
@@ -204,7 +206,7 @@ function addImageRoutes(router: Router, engine: Engine): void {
   });
 }
 
-function addResourceRoutes(router: Router, engine: Engine): void {
+function addNetworkRoutes(router: Router, engine: Engine): void {
   const find = (reference: string) => {
     const network = engine.networks().find(({ id, name }) =>
       id === reference || name === reference || id.startsWith(reference)
@@ -238,25 +240,6 @@ function addResourceRoutes(router: Router, engine: Engine): void {
         IPv4Address: "",
         IPv6Address: "",
       }])),
-    });
-  });
-  router.on("GET", "/volumes", (request) => {
-    const filters = parseFilters(request.query.get("filters"));
-    const found = engine.volumes().filter(({ name, labels }) =>
-      matchesLabels(labels, filters["label"]) &&
-      (filters["name"] ?? [name]).some((wanted) => name.includes(wanted))
-    );
-    return json({
-      Volumes: found.map(({ name, driver, created, labels }) => ({
-        Name: name,
-        Driver: driver,
-        Mountpoint: "",
-        CreatedAt: rfc3339(created),
-        Labels: labels,
-        Scope: "local",
-        Options: null,
-      })),
-      Warnings: null,
     });
   });
 }

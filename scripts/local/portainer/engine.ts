@@ -22,6 +22,8 @@ export interface Volume {
   driver: string;
   created: number;
   labels: Record<string, string>;
+  /** The driver's, as they were given; this engine's volumes hold nothing that they could apply to. */
+  options?: Record<string, string> | null;
 }
 
 /** What an engine keeps over restarts. */
@@ -48,6 +50,8 @@ export interface EngineOptions {
   scope: "local" | "swarm";
   /** Something that is kept over restarts changed. */
   changed(): void;
+  /** Something changed that is to be on disk before it is answered. */
+  save(): void;
 }
 
 /** How often memory is compared with its limit: Docker's kernel does it at once, we nearly. */
@@ -236,14 +240,46 @@ export class Engine {
     return this.#volumes;
   }
 
-  addVolume(name: string, labels: Record<string, string>): Volume {
+  /** A name that is taken gives the volume that is there, as it is. */
+  addVolume(
+    name: string,
+    labels: Record<string, string> | null,
+    options: Record<string, string> | null = null,
+  ): Volume {
     const known = this.#volumes.find((volume) => volume.name === name);
     if (known) return known;
-    const volume: Volume = { name, driver: "local", created: Date.now(), labels };
+    const volume: Volume = {
+      name,
+      driver: "local",
+      created: Date.now(),
+      labels: labels ?? {},
+      options,
+    };
     this.#volumes.push(volume);
     this.events.publish("volume", "create", name, { driver: "local" });
-    this.#options.changed();
+    this.#options.save();
     return volume;
+  }
+
+  /** Ids of the containers, running or not, that have the volume. */
+  volumeUsers(name: string): string[] {
+    return this.containers().filter(({ config }) =>
+      config.mounts.some(({ type, source }) => type === "volume" && source === name)
+    ).map(({ id }) => id);
+  }
+
+  /** @throws DockerError 409 while a container has it */
+  removeVolume(volume: Volume): void {
+    const users = this.volumeUsers(volume.name);
+    if (users.length > 0) {
+      throw new DockerError(
+        409,
+        `remove ${volume.name}: volume is in use - [${users.join(", ")}]`,
+      );
+    }
+    this.#volumes.splice(this.#volumes.indexOf(volume), 1);
+    this.events.publish("volume", "destroy", volume.name, { driver: volume.driver });
+    this.#options.save();
   }
 
   /** The last readings of a running container, oldest first, the newest taken now. */

@@ -9,7 +9,7 @@
  * `method` is one or absent for any; `path` is a regular expression over path and query; `times` is how many requests
  * the rule takes (1; 0 for all). The first rule that fits is used. The faults:
  *
- *     {"kind": "delay", "ms": 500}                     waits, then answers as usual
+ *     {"kind": "delay", "ms": 500}                     waits, then does the work, though the client may be gone
  *     {"kind": "status", "status": 409, "body": {...}} answers that without doing anything
  *     {"kind": "html", "status": 502}                  answers an HTML page, as a proxy in front would
  *     {"kind": "huge", "bytes": 104857600}             answers 200 with a JSON body of that size that means nothing
@@ -153,7 +153,8 @@ export class Faults {
       case undefined:
         return await answer();
       case "delay":
-        await delay(fault.ms, request.signal);
+        // Portainer does not notice that a client went away, and neither must this.
+        await delay(fault.ms);
         return await answer();
       case "status":
         return json(fault.body, fault.status);

@@ -60,6 +60,46 @@ export function field(body: Record<string, unknown>, name: string): unknown {
   return body[name] ?? Object.entries(body).find(([key]) => key.toLowerCase() === lower)?.[1];
 }
 
+/** The JSON body of a call to the engine; none counts as an empty object. @throws DockerError 400 */
+export function engineBody({ body }: ApiRequest): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(body) || "{}");
+  } catch (error) {
+    throw new DockerError(400, `invalid JSON: ${(error as Error).message}`);
+  }
+  if (value === null) return {};
+  if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new DockerError(400, "invalid JSON: json: cannot unmarshal into an object");
+}
+
+/** A text of the engine's body, empty when it is missing. @throws DockerError 400 */
+export function text(body: Record<string, unknown>, name: string): string {
+  const value = field(body, name) ?? "";
+  if (typeof value === "string") return value;
+  throw new DockerError(
+    400,
+    `invalid JSON: json: cannot unmarshal into field ${name} of type string`,
+  );
+}
+
+/** A map of texts of the engine's body, null when it is missing. @throws DockerError 400 */
+export function stringMap(
+  body: Record<string, unknown>,
+  name: string,
+): Record<string, string> | null {
+  const value = field(body, name) ?? null;
+  if (value === null) return null;
+  if (
+    typeof value === "object" && !Array.isArray(value) &&
+    Object.values(value).every((item) => typeof item === "string")
+  ) return value as Record<string, string>;
+  throw new DockerError(
+    400,
+    `invalid JSON: json: cannot unmarshal into field ${name} of type map[string]string`,
+  );
+}
+
 export const json = (value: unknown, status = 200, headers: Record<string, string> = {}) =>
   new Response(JSON.stringify(value), {
     status,

@@ -38,7 +38,7 @@ export async function startPortainer(
   const store = await Store.open(stateDirectory, log);
   const images = await Images.load();
   const { state } = store;
-  const changed = () => store.changed();
+  const persistence = { changed: () => store.changed(), save: () => store.save() };
   const engineAt = (name: "swarm" | "standalone") =>
     new Engine(state.engines[name], {
       images,
@@ -46,14 +46,14 @@ export async function startPortainer(
       logLimits: LOG_LIMITS,
       firstPublishedPort: firstPublishedPort(DOCKER_PORTS, stateDirectory),
       scope: name === "swarm" ? "swarm" : "local",
-      changed,
+      ...persistence,
     });
   const [swarmEngine, standaloneEngine] = [engineAt("swarm"), engineAt("standalone")];
   const swarm = new Swarm(
     state.swarm,
     swarmEngine,
     firstPublishedPort(SWARM_PORTS, stateDirectory),
-    changed,
+    persistence,
   );
   store.gather(() => ({
     ...state,

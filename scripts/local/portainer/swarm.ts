@@ -3,6 +3,7 @@ import { DockerError, swarmError } from "./errors.ts";
 import { swarmId } from "./ids.ts";
 import { type Backend, PortTaken, PublishedPort } from "./ports.ts";
 import { RollingUpdate } from "./swarm_update.ts";
+import { type Config, Configs } from "./swarm_configs.ts";
 import { TaskRunner } from "./swarm_tasks.ts";
 import {
   isTerminal,
@@ -23,6 +24,7 @@ export interface SwarmRecord {
   index: number;
   services: Service[];
   tasks: Task[];
+  configs: Config[];
 }
 
 export const newSwarm = (): SwarmRecord => ({
@@ -32,6 +34,7 @@ export const newSwarm = (): SwarmRecord => ({
   index: 10,
   services: [],
   tasks: [],
+  configs: [],
 });
 
 /** Docker keeps as many ended tasks of a slot. */
@@ -41,6 +44,7 @@ const TASK_HISTORY = 5;
 export class Swarm {
   readonly engine: Engine;
   readonly record: SwarmRecord;
+  readonly configs: Configs;
   readonly #firstPort: number;
   readonly #changed: () => void;
   readonly #runner: TaskRunner;
@@ -49,9 +53,15 @@ export class Swarm {
   readonly #taskListeners = new Set<(task: Task) => void>();
   #leaving = false;
 
-  constructor(record: SwarmRecord, engine: Engine, firstPort: number, changed: () => void) {
+  constructor(
+    record: SwarmRecord,
+    engine: Engine,
+    firstPort: number,
+    { changed, save }: { changed: () => void; save: () => void },
+  ) {
     this.record = record;
     this.engine = engine;
+    this.configs = new Configs(record, engine.events, save);
     this.#firstPort = firstPort;
     this.#changed = changed;
     this.#runner = new TaskRunner(this);

@@ -1,3 +1,4 @@
+import { addConfigRoutes } from "./config_api.ts";
 import { DockerError } from "./errors.ts";
 import { matchesLabels, parseFilters } from "./filters.ts";
 import { empty, json, jsonBody, type Router, streamed } from "./http.ts";
@@ -13,7 +14,7 @@ const NOT_A_MANAGER =
 /** Adds the calls about a Swarm; on an engine that is in none they answer 503, as Docker's do. */
 export function addSwarmRoutes(router: Router, swarm: Swarm | null): void {
   if (!swarm) {
-    for (const path of ["/swarm", "/nodes", "/services", "/tasks"]) {
+    for (const path of ["/swarm", "/nodes", "/services", "/tasks", "/configs"]) {
       for (const method of ["GET", "POST", "DELETE"]) {
         router.on(method, `${path}(?:/.*)?`, () => {
           throw new DockerError(503, NOT_A_MANAGER);
@@ -40,6 +41,7 @@ export function addSwarmRoutes(router: Router, swarm: Swarm | null): void {
   });
   addServiceRoutes(router, swarm);
   addTaskRoutes(router, swarm);
+  addConfigRoutes(router, swarm.configs);
 }
 
 function nodeOf(swarm: Swarm) {

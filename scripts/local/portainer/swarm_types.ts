@@ -14,6 +14,7 @@ export interface ContainerSpec {
   StopGracePeriod?: number;
   StopSignal?: string;
   Mounts?: { Type: string; Source?: string; Target: string; ReadOnly?: boolean }[];
+  Configs?: { ConfigID: string; ConfigName: string }[];
   Isolation?: string;
 }
 
