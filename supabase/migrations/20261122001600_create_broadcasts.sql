@@ -1,19 +1,33 @@
 -- Broadcasts: changes of agents, operations and containers on private topics, which scale further than
 -- postgres_changes: `user:<id>` for all of a user's agents, `agent:<id>` for one.
 
+create function private.broadcast_record(subject jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select subject - array['name', 'description', 'role', 'avatar', 'system_prompt', 'settings', 'character', 'plugins', 'platforms',
+    'portainer', 'supabase_config', 'enabled_tools', 'environment_keys'];
+$$;
+comment on function private.broadcast_record is
+  'A row as it is broadcast: without what describes an agent. Messages are kept for days, longer than a deleted agent''s personal data may be, and can be large.';
+
 create function private.broadcast_change() returns trigger
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   subject constant jsonb := case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
-  agent_id constant text := coalesce(subject ->> 'agent_id', subject ->> 'id');
-  -- Of a partition the trigger is told the partition's name; its table's stands in the argument.
-  table_name constant text := coalesce(tg_argv[0], tg_table_name);
+  -- As realtime.broadcast_changes shapes it. Of a partition the trigger is told the partition's name; its table's stands
+  -- in the argument.
+  payload constant jsonb := jsonb_build_object(
+    'schema', 'public', 'table', coalesce(tg_argv[0], tg_table_name), 'operation', tg_op,
+    'record', case when tg_op <> 'DELETE' then private.broadcast_record(to_jsonb(new)) end,
+    'old_record', case when tg_op <> 'INSERT' then private.broadcast_record(to_jsonb(old)) end
+  );
 begin
-  perform realtime.broadcast_changes('agent:' || agent_id, tg_op, tg_op, table_name, 'public', new, old);
+  perform realtime.send(payload, tg_op, 'agent:' || coalesce(subject ->> 'agent_id', subject ->> 'id'), true);
   if subject ->> 'user_id' is not null then
-    perform realtime.broadcast_changes('user:' || (subject ->> 'user_id'), tg_op, tg_op, table_name, 'public', new, old);
+    perform realtime.send(payload, tg_op, 'user:' || (subject ->> 'user_id'), true);
   end if;
   return null;
 end;

@@ -27,6 +27,15 @@ test.each(["agents", "operations", "container_events", "agent_metrics"])(
   },
 );
 
+test("no message holds what describes an agent", async () => {
+  await owner.do((t) =>
+    t`update agents set status = 'thinking', system_prompt = 'personal' where id = ${agentId}`
+  );
+  const [found] = await world
+    .sql`select count(*)::int as n from realtime.messages m where m::text like '%personal%'`;
+  expect(found?.n).toBe(0);
+});
+
 test("no message holds a value of the environment", async () => {
   const [found] = await world
     .sql`select count(*)::int as n from realtime.messages m where m::text like '%canary-value%'`;
