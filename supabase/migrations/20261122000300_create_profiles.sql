@@ -41,50 +41,40 @@ insert into private.roles (rank, role, permissions) values
 -- A policy that says `user_id = me or I may see all` cannot use the index on user_id. The same rule as a range of owners
 -- can: for a user both ends are their own id, for an administrator the ends of all ids, without the permission null.
 --
--- Each policy asks twice per statement, so what was found is kept for the rest of the transaction, together with the
--- claims it was found for. Measured for a page of 20 agents: 0.06 ms for both questions.
+-- Every policy asks twice per statement. The body is one query for each case, because what PL/pgSQL costs here is not the
+-- query (4 µs) but each further expression, which is set up anew in each transaction.
 create function private.owner_bound(permission text, side text) returns uuid
 language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  claims_text constant text := current_setting('request.jwt.claims', true);
-  question constant text := permission || ' ' || coalesce(claims_text, '');
-  kept constant text := current_setting('launchpad.reach', true);
-  reached text;
-  claims jsonb;
-  caller uuid;
-  key_id uuid;
-  held text[];
-  everywhere text[];
+  claims constant jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
 begin
-  if kept is not null and substr(kept, 42) = question then
-    reached := left(kept, 4);
-    caller := nullif(trim(substr(kept, 5, 36)), '')::uuid;
-  else
-    claims := nullif(claims_text, '')::jsonb;
-    caller := nullif(claims ->> 'sub', '')::uuid;
-    key_id := nullif(claims ->> 'api_key_id', '')::uuid;
-    everywhere := array[permission || '_all', split_part(permission, ':', 1) || ':*'];
-    select r.permissions into held from public.profiles p join private.roles r on r.role = p.role where p.id = caller;
-    reached := case when held && everywhere then 'all ' when permission = any (held) then 'own ' else 'none' end;
-    if key_id is not null and reached <> 'none' then
+  if claims ->> 'api_key_id' is null then
+    return (
       select case
-          when k.permissions && everywhere then reached
-          when owner_bound.permission = any (k.permissions) then 'own '
-          else 'none'
-        end into reached
-      from public.api_keys k
-      where k.id = key_id and k.user_id = caller and k.revoked_at is null and k.expires_at > now();
-      reached := coalesce(reached, 'none');
-    end if;
-    perform set_config('launchpad.reach', reached || rpad(coalesce(caller::text, ''), 36) || ' ' || question, true);
+        when r.permissions && array[permission || '_all', split_part(permission, ':', 1) || ':*'] then (case side
+          when 'lowest' then '00000000-0000-0000-0000-000000000000' else 'ffffffff-ffff-ffff-ffff-ffffffffffff' end)::uuid
+        when permission = any (r.permissions) then p.id
+      end
+      from public.profiles p join private.roles r on r.role = p.role
+      where p.id = (claims ->> 'sub')::uuid
+    );
   end if;
-  return case reached
-    when 'own ' then caller
-    when 'all ' then (case side
-      when 'lowest' then '00000000-0000-0000-0000-000000000000' else 'ffffffff-ffff-ffff-ffff-ffffffffffff' end)::uuid
-  end;
+  return (
+    select case
+      when not k.permissions && reach.everywhere and permission <> all (k.permissions) then null
+      when r.permissions && reach.everywhere and k.permissions && reach.everywhere then (case side
+        when 'lowest' then '00000000-0000-0000-0000-000000000000' else 'ffffffff-ffff-ffff-ffff-ffffffffffff' end)::uuid
+      when r.permissions && reach.everywhere or permission = any (r.permissions) then p.id
+    end
+    from public.profiles p
+    join private.roles r on r.role = p.role
+    join public.api_keys k on k.user_id = p.id
+    cross join (select array[permission || '_all', split_part(permission, ':', 1) || ':*'] as everywhere) reach
+    where p.id = (claims ->> 'sub')::uuid and k.id = (claims ->> 'api_key_id')::uuid
+      and k.revoked_at is null and k.expires_at > now()
+  );
 end;
 $$;
 comment on function private.owner_bound is
