@@ -16,6 +16,7 @@ import { beginProgress, type Progress } from "./progress.ts";
 import { carryOutRead } from "./reads.ts";
 import type { Route, RouteContext } from "./route.ts";
 import { createRequestCounter } from "./request-counter.ts";
+import { createSecuritySignals } from "./security-signals.ts";
 import { createServiceRoutes } from "./service-routes.ts";
 import { createTelemetry } from "./telemetry.ts";
 import { carryOutWrite } from "./writes.ts";
@@ -52,6 +53,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
   const lookup = createRouter(dependencies.routes);
   const telemetry = createTelemetry(now());
   const countRequest = createRequestCounter(sql, now, dependencies.countBatchMs);
+  const signals = createSecuritySignals(sql, dependencies.countBatchMs);
   const serviceRoute = createServiceRoutes({ sql, telemetry, version: dependencies.version, now });
   const shared = {
     limiter: createRateLimiter(sql),
@@ -79,7 +81,12 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
     const { route, params } = found.found;
     progress.route = route;
     const [authenticated, handler] = await Promise.all([
-      authenticate(request.headers, { sql, verifyToken: dependencies.verifyToken, now }),
+      authenticate(request.headers, {
+        sql,
+        verifyToken: dependencies.verifyToken,
+        now,
+        onMisusedKey: (key, reason) => signals.misusedKey(key, reason, request, progress),
+      }),
       route.load(),
     ]);
     progress.authenticated = authenticated;
@@ -139,6 +146,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       response = own === null ? await carryOut(request, progress, url) : await own;
     } catch (error) {
       ({ response, error: fault } = failure(error, progress));
+      signals.answered(fault.code, fault.details?.permission, request, progress);
     }
     const seconds = (performance.now() - started) / 1000;
     const route = own === null ? progress.route?.path ?? "unknown" : progress.pathname;

@@ -100,3 +100,9 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/generate-key.ts").then((module) => module.handler),
   },
 ];
+  {
+    method: "GET",
+    path: "/api/security/events",
+    documented: [1, 2],
+    load: () => import("./routes/security-events.ts").then((module) => module.handler),
+  },

@@ -123,3 +123,21 @@ export const metricsQuery = z.object({
   timeframe: z.enum(timeframes, `must be one of ${timeframes.join(", ")}`).default("1h"),
   interval: z.enum(intervals, `must be one of ${intervals.join(", ")}`).default("5m"),
 });
+
+/** How bad a security event is (seeds 001, 002). */
+export const SEVERITIES = ["LOW", "MEDIUM", "HIGH", "CRITICAL"] as const;
+
+/** Query of `GET /api/security/events`: `limit, severity, since` (001, 002), `event_type` (002). */
+export function securityEventsQuery(now: Date) {
+  return z.object({
+    limit: wholeText(1, 500, 50),
+    severity: z.string().toUpperCase().pipe(
+      z.enum(SEVERITIES, `must be one of ${SEVERITIES.join(", ")}`),
+    ).optional(),
+    event_type: z.string().toUpperCase().regex(
+      /^[A-Z][A-Z_]{0,99}$/,
+      "must be a type such as AUTH_FAILURE",
+    ).optional(),
+    since: moment(now).optional(),
+  });
+}

@@ -6,6 +6,7 @@ import { bytea, sqlText } from "../database/literal.ts";
 export interface KnownApiKey {
   key_id: string;
   user_id: string;
+  role: string;
   expires_at: string;
   revoked_at: string | null;
   /** SHA-256 of the whole key, in hex. */
@@ -30,6 +31,9 @@ export function equalInConstantTime(one: string, other: string): boolean {
   return difference === 0;
 }
 
+/** Hears of a key that is known and was presented although it is no longer good. */
+export type MisuseListener = (key: KnownApiKey, reason: "revoked" | "expired") => void;
+
 /**
  * Finds the key that a request brought. It is asked for each time and never remembered, so that a
  * revocation holds for the next request.
@@ -39,6 +43,7 @@ export async function authenticateApiKey(
   sql: Database,
   apiKey: string,
   now: Date,
+  onMisuse: MisuseListener = () => {},
 ): Promise<KnownApiKey> {
   if (!API_KEY.test(apiKey)) throw invalid("malformed");
   const bytes = new Uint8Array(
@@ -53,7 +58,14 @@ export async function authenticateApiKey(
   // a preimage, but the last word is a comparison that leaks nothing at all.
   const matches = equalInConstantTime(digest, known?.digest ?? "0".repeat(64));
   if (known === null || !matches) throw invalid("unknown");
-  if (known.revoked_at !== null) throw invalid("revoked");
-  if (Date.parse(known.expires_at) <= now.getTime()) throw invalid("expired");
+  const fault = known.revoked_at !== null
+    ? "revoked"
+    : Date.parse(known.expires_at) <= now.getTime()
+    ? "expired"
+    : null;
+  if (fault !== null) {
+    onMisuse(known, fault);
+    throw invalid(fault);
+  }
   return known;
 }

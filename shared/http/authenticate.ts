@@ -2,7 +2,7 @@ import { ApiError } from "../contract/errors.ts";
 import type { CredentialKind } from "../contract/editions.ts";
 import type { Caller } from "../database/caller.ts";
 import type { Database } from "../database/connect.ts";
-import { authenticateApiKey } from "./api-keys.ts";
+import { authenticateApiKey, type MisuseListener } from "./api-keys.ts";
 import type { TokenVerifier } from "./tokens.ts";
 
 /** Which credential a request carries, before it is known to be good. */
@@ -21,6 +21,7 @@ export interface AuthenticateDependencies {
   sql: Database;
   verifyToken: TokenVerifier;
   now: () => Date;
+  onMisusedKey?: MisuseListener;
 }
 
 /**
@@ -44,7 +45,12 @@ export async function authenticate(
     );
   }
   if (apiKey !== null) {
-    const known = await authenticateApiKey(dependencies.sql, apiKey, dependencies.now());
+    const known = await authenticateApiKey(
+      dependencies.sql,
+      apiKey,
+      dependencies.now(),
+      dependencies.onMisusedKey,
+    );
     return {
       caller: { userId: known.user_id, apiKeyId: known.key_id, claims: null },
       expiresAt: Date.parse(known.expires_at),

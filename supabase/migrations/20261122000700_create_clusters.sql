@@ -30,7 +30,8 @@ create unique index clusters_one_default_idx on public.clusters (is_default) whe
 
 create table private.cluster_credentials (
   cluster_id uuid primary key references public.clusters (id) on delete cascade,
-  secret_id uuid not null
+  secret_id uuid not null,
+  changed_at timestamptz not null default now()
 );
 comment on table private.cluster_credentials is 'Vault secret that holds the credential of a cluster.';
 
@@ -49,6 +50,7 @@ begin
   if kept is not null then
     if (select s.decrypted_secret from vault.decrypted_secrets s where s.id = kept) is distinct from credential then
       perform vault.update_secret(kept, credential);
+      update private.cluster_credentials c set changed_at = now() where c.cluster_id = store_cluster_credential.cluster_id;
     end if;
   else
     kept := vault.create_secret(credential, 'cluster:' || cluster_id::text, 'Credential of a cluster');

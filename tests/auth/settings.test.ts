@@ -31,6 +31,7 @@ describe("config.toml", () => {
       passwordMinLength: 6,
       otpLength: 6,
       accessTokenHook: null,
+      passwordHook: null,
     });
   });
 

@@ -34,6 +34,8 @@ test.each([
   "owner_bound",
   "ensure_partitions",
   "drop_expired_partitions",
+  "password_verification_hook",
+  "record_security_signals",
 ])(
   "private.%s, which the page names, exists",
   async (name) => {

@@ -78,6 +78,26 @@ describe("a signed-in client of the stack", () => {
     ]);
   });
 
+  test("hears of its security events by severity", async () => {
+    const [alice, bob] = [await signUp(), await signUp()];
+    const heard = await listen(alice.client, {
+      changes: [{
+        event: "INSERT",
+        schema: "public",
+        table: "security_events",
+        filter: "severity=eq.CRITICAL",
+      }],
+    });
+    for (
+      const [severity, id] of [["HIGH", alice.id], ["CRITICAL", bob.id], ["CRITICAL", alice.id]]
+    ) {
+      await sql`select private.write_security_event('AUTH_FAILURE', ${severity!}, ${id!}, 'x')`;
+    }
+    await expect.poll(() => heard.changes, POLL).toMatchObject([
+      { new: { severity: "CRITICAL", user_id: alice.id } },
+    ]);
+  });
+
   test("receives on its private topic, and nobody else joins it", async () => {
     const [alice, bob] = [await signUp(), await signUp()];
     const topic = `user:${alice.id}`;

@@ -9,9 +9,10 @@ import {
   SignJWT,
 } from "jose";
 import type { AuthContext, Db } from "./context.ts";
-import { AuthError, forbidden, internal } from "./errors.ts";
+import { forbidden, internal } from "./errors.ts";
+import { callHook } from "./hooks.ts";
 import type { PostgresHook } from "./settings.ts";
-import { toJson, type UserRow } from "./users.ts";
+import type { UserRow } from "./users.ts";
 
 /** Signs access tokens with the stack's ES256 key and checks them. */
 export interface AccessTokenSigner {
@@ -134,7 +135,7 @@ export async function issueAccessToken(
   };
   const final = settings.accessTokenHook === null
     ? claims
-    : await callHook(context, sql, settings.accessTokenHook, {
+    : await claimsByHook(context, sql, settings.accessTokenHook, {
       user_id: user.id,
       claims,
       authentication_method: method,
@@ -147,38 +148,18 @@ export async function issueAccessToken(
 }
 
 const SECOND_FACTORS = new Set(["totp", "mfa/phone", "mfa/webauthn"]);
-const HOOK_TIMEOUT_MS = 2000;
 
-async function callHook(
+/** The claims as the hook wants them. */
+async function claimsByHook(
   context: AuthContext,
   sql: Db,
   hook: PostgresHook,
   event: Record<string, unknown>,
 ): Promise<Record<string, unknown>> {
-  let output: unknown;
-  try {
-    await sql`select set_config('statement_timeout', ${String(HOOK_TIMEOUT_MS)}, true)`;
-    const [row] = await sql<{ output: unknown }[]>`
-      select ${sql(hook.schema)}.${sql(hook.name)}(${toJson(sql, event)}::jsonb) as output`;
-    await sql`set local statement_timeout to default`;
-    output = row?.output;
-  } catch (cause) {
-    throw internal(`Error running hook URI: ${hook.uri}`, cause);
-  }
-  context.log.debug("access token hook ran", { hook: hook.uri });
-  const { error, claims } = (output ?? {}) as HookOutput;
-  if (error?.message) {
-    const status = error.http_code ?? 500;
-    throw new AuthError(status, status === 500 ? "unexpected_failure" : "unknown", error.message);
-  }
+  const { claims } = await callHook<{ claims: Record<string, unknown> }>(context, sql, hook, event);
   if (claims === undefined) throw internal("output claims field is missing");
   checkClaims(claims);
   return claims;
-}
-
-interface HookOutput {
-  error?: { http_code?: number; message?: string };
-  claims?: Record<string, unknown>;
 }
 
 /** Claims that a token cannot do without, by type; `?` marks those a hook may leave out. */

@@ -3,6 +3,7 @@ import { audit } from "./audit.ts";
 import { audienceOf } from "./bearer.ts";
 import type { AuthContext } from "./context.ts";
 import { AuthError, badRequest, unprocessable } from "./errors.ts";
+import { callHook } from "./hooks.ts";
 import { checkPasswordStrength, verifyPassword } from "./passwords.ts";
 import { type AuthRequest, json, text } from "./request.ts";
 import { openSession } from "./sessions.ts";
@@ -35,7 +36,9 @@ export async function passwordGrant(context: AuthContext, request: AuthRequest):
     throw badRequest("user_banned", "User is banned");
   }
   const hash = user?.encrypted_password || null;
-  if (!await verifyPassword(context.sql, password, hash) || user === null) {
+  const valid = await verifyPassword(context.sql, password, hash);
+  if (user !== null && hash !== null) await askHook(context, request, user.id, valid);
+  if (!valid || user === null) {
     throw badRequest("invalid_credentials", "Invalid login credentials");
   }
   if (!isConfirmed(user)) throw badRequest("email_not_confirmed", "Email not confirmed");
@@ -44,6 +47,48 @@ export async function passwordGrant(context: AuthContext, request: AuthRequest):
     return await openSession(context, sql, user, "password", request);
   });
   return json({ ...answer, ...weakness(context, password) });
+}
+
+/**
+ * Tells the `password_verification_attempt` hook of an attempt on an account that exists. Not in the
+ * transaction of the sign-in: what the hook writes down of a refused attempt stays.
+ *
+ * @throws {AuthError} `invalid_credentials` (400) with the hook's message when it rejects the attempt
+ */
+async function askHook(
+  context: AuthContext,
+  request: AuthRequest,
+  userId: string,
+  valid: boolean,
+): Promise<void> {
+  const hook = context.settings.passwordHook;
+  if (hook === null) return;
+  const answer = await context.sql.begin((sql) =>
+    callHook<PasswordDecision>(context, sql, hook, {
+      metadata: {
+        uuid: crypto.randomUUID(),
+        time: new Date().toISOString(),
+        name: "password-verification",
+        ...(request.ip !== null && { ip_address: request.ip }),
+      },
+      user_id: userId,
+      valid,
+    })
+  );
+  if (answer.decision !== "reject") return;
+  if (answer.should_logout_user) {
+    await context.sql`delete from auth.sessions where user_id = ${userId}`;
+  }
+  throw badRequest(
+    "invalid_credentials",
+    answer.message || "Further password verification attempts will be rejected.",
+  );
+}
+
+interface PasswordDecision {
+  decision: string;
+  message: string;
+  should_logout_user: boolean;
 }
 
 /** A password from before stricter rules still signs in; the answer says that it is weak. */

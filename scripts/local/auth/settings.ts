@@ -33,6 +33,7 @@ export interface AuthSettings {
   /** Seconds without a refresh after which a session ends; null for never. */
   sessionInactivity: number | null;
   accessTokenHook: PostgresHook | null;
+  passwordHook: PostgresHook | null;
   rateLimits: RateLimits;
 }
 
@@ -114,7 +115,8 @@ export function readAuthSettings(config: TomlTable): AuthSettings {
     passwordCharacterSets: characterSets,
     sessionTimebox: optionalDuration("sessions.timebox", sessions.timebox),
     sessionInactivity: optionalDuration("sessions.inactivity_timeout", sessions.inactivity_timeout),
-    accessTokenHook: postgresHook(table(table(auth.hook).custom_access_token)),
+    accessTokenHook: postgresHook(table(auth.hook), "custom_access_token"),
+    passwordHook: postgresHook(table(auth.hook), "password_verification_attempt"),
     rateLimits: rateLimits(table(auth.rate_limit)),
   };
 }
@@ -152,11 +154,12 @@ function rateLimits(section: TomlTable): RateLimits {
   };
 }
 
-function postgresHook(section: TomlTable): PostgresHook | null {
+function postgresHook(hooks: TomlTable, event: string): PostgresHook | null {
+  const section = table(hooks[event]);
   if (section.enabled !== true) return null;
   const uri = text(section.uri, "");
   const [, schema, name] = /^pg-functions:\/\/[^/]+\/([^/]+)\/([^/]+)$/.exec(uri) ?? [];
-  if (schema === undefined || name === undefined) fail("hook.custom_access_token.uri", uri);
+  if (schema === undefined || name === undefined) fail(`hook.${event}.uri`, uri);
   return { uri, schema, name };
 }
 

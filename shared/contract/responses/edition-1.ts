@@ -2,10 +2,12 @@ import { z } from "zod";
 import {
   count,
   deployTime,
+  eventType,
   figure,
   milliseconds,
   percent,
   permission,
+  severity,
   size,
   time,
   uptime,
@@ -152,6 +154,19 @@ export const system1 = z.object({
   }),
   resources: z.object({ cpu: resource, memory: resource, storage: resource }),
   timestamp: time,
+});
+
+export const securityEvents1 = z.object({
+  events: z.array(z.object({
+    id: uuid,
+    type: eventType,
+    severity,
+    agentId: uuid.nullable(),
+    message: z.string(),
+    timestamp: time,
+    details: z.record(z.string(), z.unknown()),
+  })),
+  total: count,
 });
 
 export const error1 = z.object({

@@ -11,7 +11,17 @@ import {
   status1,
   system1,
 } from "./edition-1.ts";
-import { count, figure, milliseconds, permission, size, time, uuid } from "./fields.ts";
+import {
+  count,
+  eventType,
+  figure,
+  milliseconds,
+  permission,
+  severity,
+  size,
+  time,
+  uuid,
+} from "./fields.ts";
 
 /** Answers of edition 2, to the letter of seed 002: mostly edition 1 with the user and Supabase. */
 
@@ -170,6 +180,25 @@ export const health2 = z.object({
 
 /** Seed 002 repeats seed 001 here. */
 export const system2 = system1;
+
+export const securityEvents2 = z.object({
+  events: z.array(z.object({
+    id: uuid,
+    event_type: eventType,
+    severity,
+    user_id: uuid.nullable(),
+    agent_id: uuid.nullable(),
+    message: z.string(),
+    timestamp: time,
+    ip_address: z.union([z.ipv4(), z.ipv6()]).nullable(),
+    user_agent: z.string().nullable(),
+    details: z.record(z.string(), z.unknown()),
+    automated_response: z.object({ action_taken: z.string(), duration: z.string().optional() })
+      .nullable(),
+  })),
+  total: count,
+  user_id: uuid,
+});
 
 export const error2 = z.object({
   error: z.object({

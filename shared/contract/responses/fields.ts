@@ -12,6 +12,9 @@ export const figure = z.number().nullable();
 export const percent = z.number().min(0).nullable();
 /** `agents:read`, `agents:*` */
 export const permission = z.string().regex(/^[a-z_]+:([a-z_]+|\*)$/);
+export const severity = z.enum(["LOW", "MEDIUM", "HIGH", "CRITICAL"]);
+/** `AUTH_FAILURE` */
+export const eventType = z.string().regex(/^[A-Z][A-Z_]*$/);
 /** `150MB`, `2.5GB` */
 export const size = z.string().regex(/^\d+(\.\d)?[KMGTP]?B$/);
 /** `45ms` */
