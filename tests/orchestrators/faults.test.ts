@@ -131,8 +131,17 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         retryable: true,
         ambiguous: true,
       });
+      // It may be under way behind the proxy, so that a repeat waits until it would be seen.
+      expect(await failureOf(orchestrator.deploy(spec, signal))).toMatchObject({
+        retryable: true,
+        ambiguous: false,
+        details: { reason: "in_progress" },
+      });
+      orchestrator = createOrchestrator(connection(endpointId), {
+        now: () => Date.now() + 30_000,
+      });
       await deployedOnce();
-    }, 30_000);
+    }, 60_000);
 
     it("and Portainer says 500: the words stay there, a repeat makes one", async () => {
       await order(CREATE, {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { AGENT_LABEL } from "../stack-file.ts";
 import type { PortainerApi } from "./api.ts";
-import type { Claim } from "./engine.ts";
+import type { Claim, Holder } from "./engine.ts";
 
 /**
  * Portainer lists a stack only once its containers stand, and takes a second create of the same name in the meantime:
@@ -11,13 +11,14 @@ import type { Claim } from "./engine.ts";
 const CLAIM_LABEL = "agent-launchpad.claim";
 const CLAIMED_AT_LABEL = "agent-launchpad.claimed-at";
 
-/** Engines, or credentials, that know no such thing: then nothing is marked. */
-const NOT_OFFERED = [403, 404, 405, 501, 503];
+/** A credential, or a filter before the engine, that does not let us: then nothing is marked. */
+const NOT_ALLOWED = [403];
 
 const labels = z.record(z.string(), z.string()).nullish();
 
+/** A config's name has 64 characters at most, a stack's 49. */
 function claimName(name: string): string {
-  return `${name}.agent-launchpad`;
+  return `${name}.launchpad`;
 }
 
 function claimLabels(claim: Claim): Record<string, string> {
@@ -28,10 +29,16 @@ function claimLabels(claim: Claim): Record<string, string> {
   };
 }
 
-/** Null when the claim is ours; otherwise since when the other stands. */
-function holder(found: z.output<typeof labels>, claim: Claim): number | null {
-  if (found?.[CLAIM_LABEL] === claim.id) return null;
-  return Number(found?.[CLAIMED_AT_LABEL] ?? 0) || 0;
+/** Null when the claim is ours. */
+function holder(found: z.output<typeof labels>, claim: Claim): Holder | null {
+  const id = found?.[CLAIM_LABEL] ?? "";
+  return id === claim.id ? null : { id, since: Number(found?.[CLAIMED_AT_LABEL] ?? 0) || 0 };
+}
+
+/** Whether these are a claim's labels, and, unless `id` is null, this one's. */
+function isClaim(found: z.output<typeof labels>, id: string | null): boolean {
+  const present = found?.[CLAIM_LABEL];
+  return present !== undefined && (id === null || id === present);
 }
 
 export async function claimVolume(
@@ -39,14 +46,14 @@ export async function claimVolume(
   name: string,
   claim: Claim,
   signal: AbortSignal,
-): Promise<number | null> {
+): Promise<Holder | null> {
   // Docker answers a repeated name with the volume that is there.
   const { data } = await api.docker.json(
     {
       method: "POST",
       path: "/volumes/create",
       body: { Name: claimName(name), Labels: claimLabels(claim) },
-      accept: NOT_OFFERED,
+      accept: NOT_ALLOWED,
     },
     z.object({ Labels: labels }),
     signal,
@@ -57,10 +64,18 @@ export async function claimVolume(
 export async function unclaimVolume(
   api: PortainerApi,
   name: string,
+  id: string | null,
   signal: AbortSignal,
 ): Promise<void> {
+  const path = `/volumes/${claimName(name)}`;
+  const { data } = await api.docker.json(
+    { path, accept: [...NOT_ALLOWED, 404] },
+    z.object({ Labels: labels }),
+    signal,
+  );
+  if (!isClaim(data?.Labels, id)) return;
   await api.docker.send(
-    { method: "DELETE", path: `/volumes/${claimName(name)}`, accept: [...NOT_OFFERED, 409] },
+    { method: "DELETE", path, accept: [...NOT_ALLOWED, 404, 409] },
     signal,
   );
 }
@@ -70,32 +85,40 @@ export async function claimConfig(
   name: string,
   claim: Claim,
   signal: AbortSignal,
-): Promise<number | null> {
+): Promise<Holder | null> {
   const created = await api.docker.send(
     {
       method: "POST",
       path: "/configs/create",
       body: { Name: claimName(name), Labels: claimLabels(claim), Data: btoa(claim.id) },
-      accept: [...NOT_OFFERED, 409],
+      accept: [...NOT_ALLOWED, 409],
     },
     signal,
   );
   if (created.status !== 409) return null;
-  const { data } = await api.docker.json(
-    { path: `/configs/${claimName(name)}`, accept: [404] },
-    z.object({ Spec: z.object({ Labels: labels }) }),
-    signal,
-  );
-  return data ? holder(data.Spec.Labels, claim) : 0;
+  const { data } = await readConfig(api, name, signal);
+  return data ? holder(data.Spec.Labels, claim) : { id: "", since: 0 };
 }
 
 export async function unclaimConfig(
   api: PortainerApi,
   name: string,
+  id: string | null,
   signal: AbortSignal,
 ): Promise<void> {
+  const { data } = await readConfig(api, name, signal);
+  if (!data || !isClaim(data.Spec.Labels, id)) return;
+  // Portainer keeps who may use a config under its id, and forgets that only when it is removed by it.
   await api.docker.send(
-    { method: "DELETE", path: `/configs/${claimName(name)}`, accept: NOT_OFFERED },
+    { method: "DELETE", path: `/configs/${data.ID}`, accept: [...NOT_ALLOWED, 404] },
+    signal,
+  );
+}
+
+function readConfig(api: PortainerApi, name: string, signal: AbortSignal) {
+  return api.docker.json(
+    { path: `/configs/${claimName(name)}`, accept: [...NOT_ALLOWED, 404] },
+    z.object({ ID: z.string(), Spec: z.object({ Labels: labels }) }),
     signal,
   );
 }

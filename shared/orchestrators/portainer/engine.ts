@@ -24,6 +24,14 @@ export interface Claim {
   at: number;
 }
 
+/** Whose mark stands on the engine already. */
+export interface Holder {
+  /** Empty when the mark does not tell. */
+  id: string;
+  /** Unix milliseconds; 0 when the mark does not tell. */
+  since: number;
+}
+
 /** Where a container runs and what it is called, once its owner is certain. */
 export interface LocatedContainer {
   id: string;
@@ -51,17 +59,18 @@ export interface DockerEngine {
   remains(name: string, agentId: string, signal: AbortSignal): Promise<Remains>;
   /** Removes what carries the agent's label under this stack name. */
   clean(name: string, agentId: string, signal: AbortSignal): Promise<void>;
+  /** Removes the volumes of a stack that is gone, its own only. */
+  removeVolumes(name: string, owner: string, signal: AbortSignal): Promise<void>;
   /** Nothing that the present stack file asks for is missing, so that sending it again would change nothing. */
   intact(spec: WorkloadSpec, signal: AbortSignal): Promise<boolean>;
   /**
    * Marks on the engine that this stack is about to be created, so that another process sees it before anything else
-   * is to be seen. Null when the mark was set, else the Unix milliseconds since when somebody else's stands. An engine
-   * that keeps no marks counts as marked.
+   * is to be seen. Null when the mark was set, else whose stands. An engine that does not let us counts as marked.
    */
-  claim(name: string, claim: Claim, signal: AbortSignal): Promise<number | null>;
-  /** Takes the mark away, whoever set it. */
-  unclaim(name: string, signal: AbortSignal): Promise<void>;
-  /** Makes ready what the stack needs: the image on a standalone engine, a free network name on a Swarm. */
+  claim(name: string, claim: Claim, signal: AbortSignal): Promise<Holder | null>;
+  /** Takes the mark of this id away, or, for null, whoever set it. */
+  unclaim(name: string, id: string | null, signal: AbortSignal): Promise<void>;
+  /** Makes ready what the stack needs: the images on a standalone engine, a free network name on a Swarm. */
   prepare(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   restart(
     spec: WorkloadSpec,

@@ -2,7 +2,7 @@ import { OrchestratorError } from "../errors.ts";
 import { nameTaken, workloadMissing } from "../failures.ts";
 import { withReplicas } from "../stack-file.ts";
 import { readMark, type StackVariable, withRevision } from "../stack-variables.ts";
-import type { WorkloadSpec } from "../types.ts";
+import type { WorkloadRef, WorkloadSpec } from "../types.ts";
 import { type Stack, STACK_DEPLOYING, STACK_INACTIVE, type StackContent } from "./api.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 
@@ -56,27 +56,32 @@ export async function deployStack(
   spec: WorkloadSpec,
   signal: AbortSignal,
 ): Promise<Stack> {
+  const stack = await createOrAdopt(context, engine, spec, signal);
+  // Its record says from now on what the claim said; also that of a maker who did not live to take it away.
+  await engine.unclaim(spec.name, null, signal);
+  return stack;
+}
+
+async function createOrAdopt(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<Stack> {
   const content = engine.render(spec);
   let found = await ownStack(context, spec.name, spec.agentId, signal);
   if (!found && (await awaitRemains(context, engine, spec, signal))) {
     found = await ownStack(context, spec.name, spec.agentId, signal);
   }
-  if (found) {
-    await adopt(context, engine, spec, content, found, signal);
-    return found.stack;
+  if (!found) {
+    await engine.prepare(spec, signal);
+    found = await claim(context, engine, spec, signal) ??
+      // It may have been made between the first look and the claim.
+      await ownStack(context, spec.name, spec.agentId, signal);
   }
-  await engine.prepare(spec, signal);
-  const other = await claim(context, engine, spec, signal) ??
-    // It may have been made between the first look and the claim.
-    await ownStack(context, spec.name, spec.agentId, signal);
-  if (other) {
-    await adopt(context, engine, spec, content, other, signal);
-    await engine.unclaim(spec.name, signal);
-    return other.stack;
-  }
-  const stack = await createStack(context, engine, spec, content, signal);
-  await engine.unclaim(spec.name, signal);
-  return stack;
+  if (!found) return await createStack(context, engine, spec, content, signal);
+  await adopt(context, engine, spec, content, found, signal);
+  return found.stack;
 }
 
 /**
@@ -92,15 +97,15 @@ async function claim(
   const id = crypto.randomUUID();
   for (let attempt = 1;; attempt++) {
     const mine = { id, agentId: spec.agentId, at: context.now() };
-    const since = await engine.claim(spec.name, mine, signal);
-    if (since === null) return null;
+    const holder = await engine.claim(spec.name, mine, signal);
+    if (holder === null) return null;
     if (await awaitRecord(context, spec, SETTLE_MS, signal)) {
       return await ownStack(context, spec.name, spec.agentId, signal);
     }
-    const left = since + CLAIM_GRACE_MS - context.now();
+    const left = holder.since + CLAIM_GRACE_MS - context.now();
     if (left > 0 || attempt > 1) throw inProgress(Math.max(1, Math.ceil(left / 1000)));
-    // Whoever set it is gone.
-    await engine.unclaim(spec.name, signal);
+    // Whoever set it is gone; another may have taken it over meanwhile.
+    await engine.unclaim(spec.name, holder.id, signal);
   }
 }
 
@@ -168,8 +173,7 @@ export async function stopStack(
 export async function removeStack(
   context: EngineContext,
   engine: DockerEngine,
-  name: string,
-  agentId: string,
+  { name, agentId, composed }: WorkloadRef,
   signal: AbortSignal,
 ): Promise<void> {
   const found = await stackIfOwn(context, name, agentId, signal);
@@ -178,7 +182,8 @@ export async function removeStack(
   }
   // What a lost create left behind has no record that could be deleted.
   await engine.clean(name, agentId, signal);
-  await engine.unclaim(name, signal);
+  if (composed) await engine.removeVolumes(name, agentId, signal);
+  await engine.unclaim(name, null, signal);
 }
 
 async function adopt(
@@ -245,7 +250,7 @@ async function createStack(
     }
     // Final: nothing was recorded, but containers may stand half made.
     await engine.clean(spec.name, spec.agentId, signal);
-    await engine.unclaim(spec.name, signal);
+    await engine.unclaim(spec.name, null, signal);
     throw error;
   }
 }
