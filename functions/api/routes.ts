@@ -23,6 +23,24 @@ export const ROUTES: readonly Route[] = [
     documented: [3],
     load: () => import("./routes/search-agents.ts").then((module) => module.handler),
   },
+  {
+    method: "POST",
+    path: "/api/agents/batch",
+    documented: [3],
+    load: () => import("./routes/create-batch.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/agents/batch/{id}",
+    documented: [3],
+    load: () => import("./routes/read-batch.ts").then((module) => module.handler),
+  },
+  {
+    method: "DELETE",
+    path: "/api/agents/batch/{id}",
+    documented: [3],
+    load: () => import("./routes/cancel-batch.ts").then((module) => module.handler),
+  },
   { method: "GET", path: "/api/agents/{id}", documented: [3], load: agent },
   {
     method: "PUT",
@@ -94,15 +112,15 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/api/metrics", documented: [3], load: systemMetrics },
   { method: "GET", path: "/api/system/metrics", documented: [1, 2], load: systemMetrics },
   {
+    method: "GET",
+    path: "/api/security/events",
+    documented: [1, 2],
+    load: () => import("./routes/security-events.ts").then((module) => module.handler),
+  },
+  {
     method: "POST",
     path: "/api/auth/generate-key",
     documented: [1],
     load: () => import("./routes/generate-key.ts").then((module) => module.handler),
   },
 ];
-  {
-    method: "GET",
-    path: "/api/security/events",
-    documented: [1, 2],
-    load: () => import("./routes/security-events.ts").then((module) => module.handler),
-  },

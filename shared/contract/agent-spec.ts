@@ -86,7 +86,9 @@ export function agentSpec(body: CreateAgentBody | UpdateAgentBody): AgentSpec {
 }
 
 /** Seed 002's `scaling_policy` in the words of `agents.scaling`; null when there is none. */
-export function scalingOf(body: ScaleAgentBody): Record<string, number | null> | null {
+export function scalingOf(
+  body: Pick<ScaleAgentBody, "scaling_policy">,
+): Record<string, number | null> | null {
   const policy = body.scaling_policy;
   if (policy === undefined) return null;
   const scaling: Record<string, number | null> = {};

@@ -193,6 +193,35 @@ export interface SearchFacts {
   search_ms: number;
 }
 
+/** Answer of `create_batch`, `batch_snapshot` and `cancel_batch`. */
+export interface BatchFacts {
+  batch: {
+    id: string;
+    operation: string;
+    state: "running" | "succeeded" | "partial" | "failed" | "cancelled";
+    max_concurrent: number;
+    total: number;
+    waiting: number;
+    running: number;
+    succeeded: number;
+    failed: number;
+    cancelled: number;
+    created_at: string;
+    finished_at: string | null;
+  };
+  /** In the order of the request. */
+  results: {
+    agent_id: string;
+    /** `rejected`, `waiting` or the state of the operation. */
+    state: string;
+    operation_id: string | null;
+    progress: number | null;
+    error: { code: string; message: string; details?: unknown } | null;
+    started_at: string | null;
+    finished_at: string | null;
+  }[];
+}
+
 export interface LogRow {
   id: number | string;
   timestamp: string;

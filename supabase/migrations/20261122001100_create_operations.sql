@@ -24,6 +24,7 @@ create table public.operations (
   requested_by uuid,
   api_key_id uuid,
   request_id text,
+  batch_id uuid,
   estimated_completion timestamptz,
   created_at timestamptz not null default now(),
   started_at timestamptz,
@@ -37,6 +38,7 @@ comment on table public.operations is 'Deploy, update, scale, restart, stop, sta
 comment on column public.operations.request is 'What was asked: replicas, strategy, restart_policy, max_unavailable, generation …; never a secret.';
 comment on column public.operations.steps is '[{name, status: pending | in_progress | completed | failed, started_at, completed_at}] (seed 000).';
 comment on column public.operations.error is '{code, message, details} of the last failed attempt.';
+comment on column public.operations.batch_id is 'The batch it was asked for in; it waits until the batch lets it into the queue.';
 comment on column public.operations.estimated_completion is 'From the last operations of the kind on the cluster; null without any.';
 
 create unique index operations_one_active_per_agent_idx on public.operations (agent_id) where state in ('queued', 'running');
@@ -147,7 +149,8 @@ as $$
     'samples', count(*)
   )
   from (
-    select extract(epoch from o.finished_at - o.created_at) as seconds
+    -- What it waited for others of its batch says nothing of the cluster.
+    select extract(epoch from o.finished_at - case when o.batch_id is null then o.created_at else o.started_at end) as seconds
     from public.operations o
     where o.cluster_id = estimate.cluster_id and o.kind = estimate.kind and o.state = 'succeeded'
     order by o.finished_at desc limit 20
@@ -185,9 +188,12 @@ declare
   queued public.operations;
   expected constant jsonb := private.estimate(queue_operation.kind, queue_operation.cluster_id);
   validated constant boolean := 'validate_configuration' = any (private.step_names(queue_operation.kind));
+  -- Set by create_batch, which lets it into the queue when its turn has come.
+  batch_id constant uuid := nullif(current_setting('launchpad.batch_id', true), '')::uuid;
 begin
   insert into public.operations (
-    agent_id, user_id, cluster_id, kind, request, steps, progress, max_attempts, requested_by, api_key_id, request_id, estimated_completion
+    agent_id, user_id, cluster_id, kind, request, steps, progress, max_attempts, requested_by, api_key_id, request_id, batch_id,
+    estimated_completion
   ) values (
     queue_operation.agent_id, queue_operation.user_id, queue_operation.cluster_id, queue_operation.kind, queue_operation.request,
     -- The configuration was checked by the constraints and triggers of this very transaction.
@@ -200,10 +206,12 @@ begin
     case when validated then 100 / cardinality(private.step_names(queue_operation.kind)) else 0 end,
     (private.setting('operations', 'max_attempts'))::int,
     (select auth.uid()), nullif(auth.jwt() ->> 'api_key_id', '')::uuid,
-    nullif(current_setting('launchpad.request_id', true), ''),
+    nullif(current_setting('launchpad.request_id', true), ''), batch_id,
     now() + make_interval(secs => (expected ->> 'median_seconds')::double precision)
   ) returning * into queued;
-  insert into private.operation_queue (operation_id, run_after) values (queued.id, queue_operation.run_after);
+  if batch_id is null then
+    insert into private.operation_queue (operation_id, run_after) values (queued.id, queue_operation.run_after);
+  end if;
   return queued;
 end;
 $$;

@@ -509,7 +509,8 @@ declare
   waiting private.operation_queue;
 begin
   for active in
-    select * from public.operations o where o.agent_id = cancel_active.agent_id and o.state in ('queued', 'running') for update
+    -- No stronger lock: a batch that lets it into the queue meanwhile refers to the row.
+    select * from public.operations o where o.agent_id = cancel_active.agent_id and o.state in ('queued', 'running') for no key update
   loop
     update public.operations o set state = 'cancelled', finished_at = now() where o.id = active.id;
     select * into waiting from private.operation_queue q where q.operation_id = active.id for update;

@@ -15,6 +15,8 @@ begin
   delete from public.operations o
   where o.finished_at < now() - make_interval(days => (private.setting('retention', 'operations_days'))::int);
   get diagnostics operations = row_count;
+  delete from public.batches b
+  where b.finished_at < now() - make_interval(days => (private.setting('retention', 'operations_days'))::int);
   delete from private.idempotency_keys k where k.expires_at <= now();
   get diagnostics keys = row_count;
   delete from private.rate_limits r where r.window_start < now() - interval '1 day';

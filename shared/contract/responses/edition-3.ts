@@ -141,6 +141,47 @@ export const command3 = z.object({
   agent: shortAgent,
 });
 
+const batchStatus = z.enum([
+  "in_progress",
+  "completed",
+  "partially_completed",
+  "failed",
+  "cancelled",
+]);
+const agentError = z.object({
+  code: z.string(),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()),
+});
+
+/** Batches: seed 000 documents no answer; ours follows scale's. */
+export const batch3 = z.object({
+  success: z.boolean(),
+  batch_id: uuid,
+  operation: z.string(),
+  status: batchStatus,
+  max_concurrent: count,
+  total: count,
+  accepted: count,
+  pending: count,
+  running: count,
+  succeeded: count,
+  failed: count,
+  cancelled: count,
+  rejected: z.array(z.object({ agent_id: uuid, error: agentError })),
+  results: z.array(z.object({
+    agent_id: uuid,
+    operation_id: uuid.nullable(),
+    status: z.enum(["pending", ...commandStatus.options]),
+    progress: figure,
+    error: agentError.nullable(),
+    started_at: time.nullable(),
+    completed_at: time.nullable(),
+  })),
+  created_at: time,
+  completed_at: time.nullable(),
+});
+
 const points = z.array(z.object({ timestamp: time, value: figure }));
 const series = { current: figure, average: figure, max: figure, min: figure, data_points: points };
 
