@@ -351,6 +351,79 @@ export type Database = {
         };
         Relationships: [];
       };
+      "batches": {
+        Row: {
+          "agent_ids": (string)[];
+          "api_key_id": string | null;
+          "cancel_requested_at": string | null;
+          "cancelled": number;
+          "created_at": string;
+          "done_at_once": (string)[];
+          "failed": number;
+          "finished_at": string | null;
+          "id": string;
+          "max_concurrent": number;
+          "operation": string;
+          "options": NonNullable<Json>;
+          "rejected": number;
+          "rejections": NonNullable<Json>;
+          "request_id": string | null;
+          "running": number;
+          "state": string;
+          "succeeded": number;
+          "total": number;
+          "user_id": string | null;
+          "waiting": number;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_ids": (string)[];
+          "api_key_id"?: string | null;
+          "cancel_requested_at"?: string | null;
+          "cancelled"?: number;
+          "created_at"?: string;
+          "done_at_once"?: (string)[];
+          "failed"?: number;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "max_concurrent": number;
+          "operation": string;
+          "options"?: NonNullable<Json>;
+          "rejected"?: number;
+          "rejections"?: NonNullable<Json>;
+          "request_id"?: string | null;
+          "running"?: number;
+          "state"?: string;
+          "succeeded"?: number;
+          "total": number;
+          "user_id"?: string | null;
+          "waiting"?: number;
+        };
+        Update: {
+          "agent_ids"?: (string)[];
+          "api_key_id"?: string | null;
+          "cancel_requested_at"?: string | null;
+          "cancelled"?: number;
+          "created_at"?: string;
+          "done_at_once"?: (string)[];
+          "failed"?: number;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "max_concurrent"?: number;
+          "operation"?: string;
+          "options"?: NonNullable<Json>;
+          "rejected"?: number;
+          "rejections"?: NonNullable<Json>;
+          "request_id"?: string | null;
+          "running"?: number;
+          "state"?: string;
+          "succeeded"?: number;
+          "total"?: number;
+          "user_id"?: string | null;
+          "waiting"?: number;
+        };
+        Relationships: [];
+      };
       "circuit_breakers": {
         Row: {
           "failure_count": number;
@@ -710,6 +783,7 @@ export type Database = {
           "agent_id": string;
           "api_key_id": string | null;
           "attempts": number;
+          "batch_id": string | null;
           "cluster_id": string | null;
           "created_at": string;
           "error": Json | null;
@@ -734,6 +808,7 @@ export type Database = {
           "agent_id": string;
           "api_key_id"?: string | null;
           "attempts"?: number;
+          "batch_id"?: string | null;
           "cluster_id"?: string | null;
           "created_at"?: string;
           "error"?: Json | null;
@@ -757,6 +832,7 @@ export type Database = {
           "agent_id"?: string;
           "api_key_id"?: string | null;
           "attempts"?: number;
+          "batch_id"?: string | null;
           "cluster_id"?: string | null;
           "created_at"?: string;
           "error"?: Json | null;
@@ -777,6 +853,13 @@ export type Database = {
           "user_id"?: string | null;
         };
         Relationships: [
+          {
+            foreignKeyName: "operations_batch_id_fkey";
+            columns: ["batch_id"];
+            isOneToOne: false;
+            referencedRelation: "batches";
+            referencedColumns: ["id"];
+          },
           {
             foreignKeyName: "operations_cluster_id_fkey";
             columns: ["cluster_id"];
@@ -814,6 +897,49 @@ export type Database = {
           "role"?: string;
           "updated_at"?: string;
           "username"?: string;
+        };
+        Relationships: [];
+      };
+      "security_events": {
+        Row: {
+          "agent_id": string | null;
+          "automated_response": Json | null;
+          "details": NonNullable<Json>;
+          "event_type": string;
+          "id": string;
+          "ip_address": unknown;
+          "message": string;
+          "severity": string;
+          "timestamp": string;
+          "user_agent": string | null;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id"?: string | null;
+          "automated_response"?: Json | null;
+          "details"?: NonNullable<Json>;
+          "event_type": string;
+          "id"?: string;
+          "ip_address"?: unknown;
+          "message": string;
+          "severity": string;
+          "timestamp"?: string;
+          "user_agent"?: string | null;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "agent_id"?: string | null;
+          "automated_response"?: Json | null;
+          "details"?: NonNullable<Json>;
+          "event_type"?: string;
+          "id"?: string;
+          "ip_address"?: unknown;
+          "message"?: string;
+          "severity"?: string;
+          "timestamp"?: string;
+          "user_agent"?: string | null;
+          "user_id"?: string | null;
         };
         Relationships: [];
       };
@@ -903,8 +1029,14 @@ export type Database = {
         Returns: Json;
       };
       "agent_snapshot": { Args: { "agent_id": string }; Returns: Json };
+      "batch_snapshot": { Args: { "batch_id": string }; Returns: Json };
+      "cancel_batch": { Args: { "batch_id": string }; Returns: Json };
       "check_rls_policies": { Args: Record<PropertyKey, never>; Returns: Json };
       "create_agent": { Args: { "spec": Json }; Returns: Json };
+      "create_batch": {
+        Args: { "agent_ids": (string)[]; "operation": string; "options"?: Json };
+        Returns: Json;
+      };
       "delete_agent": { Args: { "agent_id": string }; Returns: Json };
       "generate_api_key": {
         Args: {
@@ -924,6 +1056,15 @@ export type Database = {
           "row_limit"?: number;
           "row_offset"?: number;
           "status"?: (string)[];
+        };
+        Returns: Json;
+      };
+      "list_security_events": {
+        Args: {
+          "event_type"?: string;
+          "row_limit"?: number;
+          "severity"?: string;
+          "since"?: string;
         };
         Returns: Json;
       };
