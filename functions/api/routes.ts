@@ -92,6 +92,36 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/agent-metrics.ts").then((module) => module.handler),
   },
   {
+    method: "POST",
+    path: "/api/stacks",
+    documented: [3],
+    load: () => import("./routes/create-stack.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/stacks",
+    documented: [3],
+    load: () => import("./routes/list-stacks.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/stacks/{id}",
+    documented: [3],
+    load: () => import("./routes/read-stack.ts").then((module) => module.handler),
+  },
+  {
+    method: "PUT",
+    path: "/api/stacks/{id}",
+    documented: [3],
+    load: () => import("./routes/update-stack.ts").then((module) => module.handler),
+  },
+  {
+    method: "DELETE",
+    path: "/api/stacks/{id}",
+    documented: [3],
+    load: () => import("./routes/delete-stack.ts").then((module) => module.handler),
+  },
+  {
     method: "GET",
     path: "/api/users/profile",
     documented: [1, 2],

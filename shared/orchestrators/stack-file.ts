@@ -1,11 +1,17 @@
-import { parseDocument, stringify, type ToStringOptions } from "yaml";
+import { isMap, parseDocument, stringify, type ToStringOptions } from "yaml";
 import { OrchestratorError } from "./errors.ts";
 import { cpuForDocker, memoryForDocker } from "./quantities.ts";
 import { variableReference } from "./stack-variables.ts";
-import type { ClusterOptions, HealthCheck, WorkloadSpec } from "./types.ts";
+import type {
+  ClusterOptions,
+  HealthCheck,
+  StackDefinition,
+  StackService,
+  WorkloadSpec,
+} from "./types.ts";
 
 /**
- * The one service of every stack, as seed 000 shows it; containers are called `<stack>-eliza-agent-1` (compose) or
+ * The one service of an agent's stack, as seed 000 shows it; containers are called `<stack>-eliza-agent-1` (compose) or
  * `<stack>_eliza-agent.1` (Swarm).
  */
 export const SERVICE = "eliza-agent";
@@ -21,40 +27,36 @@ export const RESTART_LABEL = "agent-launchpad.restart";
  */
 export function composeFile(spec: WorkloadSpec, options: ClusterOptions): string {
   return toYaml({
-    services: {
-      [SERVICE]: {
-        ...commonService(spec),
-        restart: "unless-stopped",
-        deploy: { replicas: spec.replicas, resources: resources(spec) },
-        // Without a host port each replica gets one of its own; with one a second replica could not start.
-        ports: spec.port === null || options.publishMode === "none"
-          ? undefined
-          : [{ target: spec.port, protocol: "tcp" }],
-        labels: labels(spec),
-      },
-    },
+    services: mapServices(spec, (service) => ({
+      ...commonService(service),
+      restart: "unless-stopped",
+      deploy: { replicas: service.replicas, resources: resources(service.resources) },
+      // Without a host port each replica gets one of its own; with one a second replica could not start.
+      ports: publishedPorts(service, options, {}),
+      labels: labels(spec),
+    })),
+    ...resourcesOf(spec, { driver: "bridge" }),
   });
 }
 
 /** The stack file for a Swarm. */
 export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
   const atOnce = spec.strategy === "recreate" ? 0 : Math.max(1, spec.maxUnavailable);
-  // When a batch covers every replica, stopping first would leave nobody to answer.
-  const startFirst = spec.strategy === "rolling" && atOnce >= spec.replicas;
-  const published = spec.port !== null && options.publishMode !== "none";
   return toYaml({
     // Docker 20.10 refuses a file without it.
     version: "3.8",
-    services: {
-      [SERVICE]: {
-        ...commonService(spec),
+    services: mapServices(spec, (service) => {
+      // When a batch covers every replica, stopping first would leave nobody to answer.
+      const startFirst = spec.strategy === "rolling" && atOnce >= service.replicas;
+      return {
+        ...commonService(service),
         deploy: {
           mode: "replicated",
           // Host ports come from no mesh, and a mesh is what a virtual address needs.
           endpoint_mode: options.publishMode === "host" ? "dnsrr" : undefined,
-          replicas: spec.replicas,
+          replicas: service.replicas,
           labels: { ...labels(spec), [REVISION_LABEL]: String(spec.revision) },
-          resources: resources(spec),
+          resources: resources(service.resources),
           restart_policy: { condition: "any", delay: "2s" },
           update_config: {
             parallelism: atOnce,
@@ -64,17 +66,104 @@ export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
           },
           rollback_config: { parallelism: atOnce, order: "stop-first" },
         },
-        ports: published
-          ? [{
-            target: spec.port as number,
-            protocol: "tcp",
-            mode: options.publishMode ?? "ingress",
-          }]
-          : undefined,
+        ports: publishedPorts(service, options, { mode: options.publishMode ?? "ingress" }),
         labels: labels(spec),
-      },
-    },
+      };
+    }),
+    ...resourcesOf(spec, { driver: "overlay" }),
   });
+}
+
+/** A service as the file has it: of a stack, or the one that an agent is. */
+interface FileService extends Omit<StackService, "environment"> {
+  /** Name in the container → name of the stack's variable that holds the value. */
+  variables: Record<string, string>;
+  /** The first of `ports` is told to the container as `PORT`. */
+  tellsPort: boolean;
+}
+
+function servicesOf(spec: WorkloadSpec): FileService[] {
+  if (spec.stack !== undefined) {
+    return spec.stack.services.map(({ environment, ...service }) => ({
+      ...service,
+      variables: Object.fromEntries(
+        Object.keys(environment).map((name) => [name, serviceVariable(service.name, name)]),
+      ),
+      tellsPort: false,
+    }));
+  }
+  return [{
+    name: SERVICE,
+    image: spec.image,
+    ...(spec.command === undefined ? {} : { command: spec.command }),
+    replicas: spec.replicas,
+    variables: Object.fromEntries(Object.keys(spec.environment).map((name) => [name, name])),
+    resources: spec.resources,
+    ports: spec.port === null ? [] : [spec.port],
+    healthCheck: spec.healthCheck,
+    networks: [],
+    volumes: [],
+    tellsPort: true,
+  }];
+}
+
+/** Services differ in what a variable of one name holds. No service's name has two dashes in a row, so none collide. */
+function serviceVariable(service: string, name: string): string {
+  return `${service.replaceAll("-", "_")}__${name}`;
+}
+
+/** The values that go into the stack's variables, by the names that its file refers to. */
+export function environmentOf(spec: WorkloadSpec): Record<string, string> {
+  if (spec.stack === undefined) return spec.environment;
+  return Object.fromEntries(
+    spec.stack.services.flatMap((service) =>
+      Object.entries(service.environment).map(([name, value]) => [
+        serviceVariable(service.name, name),
+        value,
+      ])
+    ),
+  );
+}
+
+/** Every image that the workload needs, once. */
+export function imagesOf(spec: WorkloadSpec): string[] {
+  return [...new Set(servicesOf(spec).map(({ image }) => image))];
+}
+
+function mapServices(
+  spec: WorkloadSpec,
+  describe: (service: FileService) => Record<string, unknown>,
+): Record<string, unknown> {
+  return Object.fromEntries(servicesOf(spec).map((service) => [service.name, describe(service)]));
+}
+
+function publishedPorts(
+  { ports }: FileService,
+  options: ClusterOptions,
+  rest: Record<string, string>,
+): Record<string, unknown>[] | undefined {
+  if (ports.length === 0 || options.publishMode === "none") return undefined;
+  return ports.map((target) => ({ target, protocol: "tcp", ...rest }));
+}
+
+/** The networks and volumes of a stack; an agent declares none. */
+function resourcesOf(
+  spec: WorkloadSpec,
+  { driver }: { driver: "bridge" | "overlay" },
+): Record<string, unknown> {
+  if (spec.stack === undefined) return {};
+  const { networks, volumes }: StackDefinition = spec.stack;
+  const named = <T extends { name: string }>(all: T[], describe: (one: T) => unknown) =>
+    all.length === 0 ? undefined : Object.fromEntries(all.map((one) => [one.name, describe(one)]));
+  const own = { [AGENT_LABEL]: spec.agentId };
+  return {
+    networks: named(networks, ({ encrypted }) => ({
+      driver,
+      driver_opts: encrypted && driver === "overlay" ? { encrypted: "true" } : undefined,
+      labels: own,
+    })),
+    volumes: named(volumes, () => ({ driver: "local", labels: own })),
+  };
 }
 
 const REPLICAS = ["services", SERVICE, "deploy", "replicas"];
@@ -93,33 +182,55 @@ function toYaml(value: Record<string, unknown>): string {
 
 /** Another replica count in a file of ours, the rest as it is; null when it is not one that we wrote. */
 export function withReplicas(file: string, replicas: number): string | null {
-  if (readReplicas(file) === null) return null;
   const document = parseDocument(file);
+  if (document.errors.length > 0 || typeof document.getIn(REPLICAS) !== "number") return null;
   document.setIn(REPLICAS, replicas);
   return document.toString(FORMAT);
 }
 
-/** The replica count that a file of ours asks for; null when it is not one that we wrote. */
+/** The replica count that a file of ours asks for, of all its services; null when it is not one that we wrote. */
 export function readReplicas(file: string): number | null {
-  const document = parseDocument(file);
-  if (document.errors.length > 0) return null;
-  const replicas = document.getIn(REPLICAS);
-  return typeof replicas === "number" ? replicas : null;
+  const counts = Object.values(readServiceReplicas(file));
+  return counts.length === 0 ? null : counts.reduce((sum, count) => sum + count, 0);
 }
 
-function commonService(spec: WorkloadSpec): Record<string, unknown> {
+/** The same for each service; empty when it is not a file that we wrote. */
+export function readServiceReplicas(file: string): Record<string, number> {
+  const document = parseDocument(file);
+  if (document.errors.length > 0) return {};
+  const services = document.get("services");
+  if (!isMap(services)) return {};
+  const counts: Record<string, number> = {};
+  for (const { key, value } of services.items) {
+    const replicas = isMap(value) ? value.getIn(["deploy", "replicas"]) : null;
+    if (typeof replicas !== "number") return {};
+    counts[String(key)] = replicas;
+  }
+  return counts;
+}
+
+function commonService(service: FileService): Record<string, unknown> {
   const environment: Record<string, string> = {};
-  if (spec.port !== null) environment["PORT"] = String(spec.port);
-  for (const name of Object.keys(spec.environment).sort()) {
-    environment[name] = variableReference(name);
+  const [port] = service.ports;
+  if (service.tellsPort && port !== undefined) environment["PORT"] = String(port);
+  for (const name of Object.keys(service.variables).sort()) {
+    environment[name] = variableReference(service.variables[name]!);
   }
   return {
-    image: literal(spec.image),
-    command: spec.command?.map(literal),
+    image: literal(service.image),
+    command: service.command?.map(literal),
     init: true,
     environment,
-    healthcheck: spec.healthCheck && spec.port !== null
-      ? healthCheck(spec.healthCheck, spec.port)
+    networks: service.networks.length > 0 ? service.networks : undefined,
+    volumes: service.volumes.length > 0
+      ? service.volumes.map(({ name, target }) => ({
+        type: "volume",
+        source: name,
+        target: literal(target),
+      }))
+      : undefined,
+    healthcheck: service.healthCheck && port !== undefined
+      ? healthCheck(service.healthCheck, port)
       : undefined,
   };
 }
@@ -135,9 +246,10 @@ function labels(spec: WorkloadSpec): Record<string, string> {
   return result;
 }
 
-function resources(spec: WorkloadSpec): { limits: Record<string, string> } | undefined {
+function resources(
+  { cpu, memory }: WorkloadSpec["resources"],
+): { limits: Record<string, string> } | undefined {
   const limits: Record<string, string> = {};
-  const { cpu, memory } = spec.resources;
   if (cpu !== undefined) limits["cpus"] = required(cpuForDocker(cpu), "cpu");
   if (memory !== undefined) limits["memory"] = required(memoryForDocker(memory), "memory");
   return Object.keys(limits).length === 0 ? undefined : { limits };

@@ -66,6 +66,33 @@ export interface Scaling {
   targetMemory: number | null;
 }
 
+/** One service of a stack that has several. */
+export interface StackService {
+  /** Lower-case letters and digits, joined by single dashes. */
+  name: string;
+  image: string;
+  command?: string[];
+  replicas: number;
+  /** Secret, as `WorkloadSpec.environment`. */
+  environment: Record<string, string>;
+  resources: { memory?: string; cpu?: string };
+  /** Published, each on a port that the engine chooses. */
+  ports: number[];
+  /** Of the first port. */
+  healthCheck: HealthCheck | null;
+  networks: string[];
+  volumes: { name: string; target: string }[];
+}
+
+/** What a stack is made of; names without the stack's own before them. */
+export interface StackDefinition {
+  services: StackService[];
+  /** Overlay networks on a Swarm, bridges on a standalone engine, which has nothing to encrypt. */
+  networks: { name: string; encrypted: boolean }[];
+  /** Of the driver `local`. */
+  volumes: { name: string }[];
+}
+
 /** Everything an orchestrator needs to know to run an agent. */
 export interface WorkloadSpec {
   agentId: string;
@@ -88,6 +115,11 @@ export interface WorkloadSpec {
   scaling: Scaling | null;
   /** Written to the workload and read back by `inspect`. */
   revision: number;
+  /**
+   * Portainer with Docker only: these services run instead of the one that `image`, `command`, `environment`,
+   * `resources`, `port` and `healthCheck` describe. `replicas` is the sum of theirs, `agentId` the stack's own id.
+   */
+  stack?: StackDefinition;
 }
 
 /** Names a workload. What `deploy` gives back is complete; keep it. */
@@ -100,6 +132,8 @@ export interface WorkloadRef {
   /** Set by the drivers; callers that do not know it leave it out. */
   orchestrator?: OrchestratorKind;
   endpointId?: number | null;
+  /** Of several services: `inspect` tells its networks and volumes too. */
+  composed?: boolean;
 }
 
 export type ContainerStatus =
@@ -148,6 +182,17 @@ export interface ServiceState {
   ports: ServicePort[];
 }
 
+export interface NetworkState {
+  name: string;
+  driver: string;
+  encrypted: boolean;
+}
+
+export interface VolumeState {
+  name: string;
+  driver: string;
+}
+
 export interface WorkloadFailure {
   code: OrchestratorErrorCode;
   message: string;
@@ -168,6 +213,10 @@ export interface WorkloadState {
   settled: boolean;
   containers: ContainerState[];
   services: ServiceState[];
+  /** For a `composed` workload only. */
+  networks?: NetworkState[];
+  /** For a `composed` workload only; on a Swarm those of the manager that was asked. */
+  volumes?: VolumeState[];
   url: string | null;
   consoleUrl: string | null;
   /** Why it is failed or unhealthy; null when nothing is known to be wrong. */

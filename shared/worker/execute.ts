@@ -21,7 +21,7 @@ import { NOTHING_OBSERVED, observationOf } from "./observation.ts";
 import { procedures } from "./operations/procedures.ts";
 import { componentOf, overdue } from "./operations/rollout.ts";
 import type { Step, Work } from "./operations/step.ts";
-import type { OperationPlan, Placement, StepRecord } from "./plan.ts";
+import type { OperationKind, OperationPlan, Placement, StepRecord } from "./plan.ts";
 import type { BreakerAnswer, Cluster, Effect, Queue } from "./queue.ts";
 import { createRedactor } from "./redaction.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -47,7 +47,9 @@ export async function executeOperation(lease: Lease, tools: ExecutionTools): Pro
   const { operation } = lease;
   const log = withFields(tools.log, {
     operation_id: operation.id,
-    agent_id: operation.agent_id,
+    ...(operation.stack_id === null
+      ? { agent_id: operation.agent_id }
+      : { stack_id: operation.stack_id }),
     kind: operation.kind,
     attempt: operation.attempts,
     request_id: operation.request_id,
@@ -93,8 +95,8 @@ async function giveUp(
 /** Nobody knows any more where the stack was: there is nothing left to remove, and nowhere to run anything. */
 async function withoutCluster(lease: Lease, tools: ExecutionTools): Promise<PassResult> {
   const { operation } = lease;
-  if (operation.kind !== "delete") {
-    const message = "The agent's cluster is not connected any more";
+  if (!isRemoval(operation.kind)) {
+    const message = "The cluster is not connected any more";
     return await giveUp(lease, new OperationFailure("DEPLOYMENT_FAILED", message), "worker", tools);
   }
   try {
@@ -156,7 +158,7 @@ async function pass(
   let spec: WorkloadSpec | null = null;
   let ref: WorkloadRef = workloadRef(plan);
   const place = (where: WorkloadRef, consoleUrl: string | null) => {
-    if (operation.kind === "delete") return;
+    if (isRemoval(operation.kind)) return;
     const placement = {
       stack_id: where.stackId,
       stack_name: where.name,
@@ -308,6 +310,10 @@ async function pass(
       })
       : reason;
   }
+}
+
+function isRemoval(kind: OperationKind): boolean {
+  return kind === "delete" || kind === "delete_stack";
 }
 
 /** The placement as the deployment's row has it. */

@@ -2,13 +2,16 @@ import { z } from "zod";
 import type { ContainerState, WorkloadState } from "../orchestrators/types.ts";
 import type { Redactor } from "./redaction.ts";
 
-/** What `private.observe_deployment` takes. */
+/** What `private.observe_deployment` and `private.observe_stack` take. */
 export interface Observation {
   replicas_ready: number;
   containers: ObservedContainer[];
   services: WorkloadState["services"];
   health: ObservedHealth;
   url: string | null;
+  /** Of a stack. */
+  networks?: WorkloadState["networks"];
+  volumes?: WorkloadState["volumes"];
 }
 
 /** One element of `deployments.containers`. */
@@ -42,7 +45,7 @@ const reportedCheck = z.object({
 });
 
 /**
- * A look at a workload in the columns of `deployments`, without the secrets an agent may have reported.
+ * A look at a workload in the columns of `deployments` or `stacks`, without the secrets an agent may have reported.
  *
  * @param urlTemplate where agents are reached, with `{agent}` and `{name}`; null: the address the driver found
  */
@@ -58,6 +61,8 @@ export function observationOf(
     health: healthOf(state),
     url: urlTemplate === null ? state.url : urlTemplate
       .replaceAll("{agent}", state.ref.agentId).replaceAll("{name}", state.ref.name),
+    ...(state.networks === undefined ? {} : { networks: state.networks }),
+    ...(state.volumes === undefined ? {} : { volumes: state.volumes }),
   });
 }
 

@@ -3,7 +3,18 @@ import type { Cluster } from "./queue.ts";
 /** Plain JSON. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 
-export type OperationKind = "deploy" | "update" | "scale" | "restart" | "stop" | "start" | "delete";
+export type OperationKind =
+  | "deploy"
+  | "update"
+  | "scale"
+  | "restart"
+  | "stop"
+  | "start"
+  | "delete"
+  | "deploy_stack"
+  | "update_stack"
+  | "rollback_stack"
+  | "delete_stack";
 
 /** One step as `operations.steps` holds it (seed 000). */
 export interface StepRecord {
@@ -18,7 +29,9 @@ export interface StepRecord {
 /** A claimed row of `public.operations`, as far as the worker reads it, with its lease. */
 export interface Operation {
   id: string;
-  agent_id: string;
+  /** Null when it is about a stack. */
+  agent_id: string | null;
+  stack_id: string | null;
   user_id: string;
   kind: OperationKind;
   request: { [key: string]: Json | undefined };
@@ -34,6 +47,8 @@ export interface Operation {
 /** Everything an operation needs, from `private.operation_plan`. Holds secrets: never logged, never stored. */
 export interface OperationPlan {
   operation: Operation;
+  /** Of an operation on a stack; null when its row is gone. */
+  stack?: StackPlan | null;
   /** Null when the agent's row is gone: then all that is left to do is to remove its stack. */
   agent: {
     id: string;
@@ -89,6 +104,38 @@ export interface OperationPlan {
   } | null;
   /** The agent's environment in clear. */
   environment: Record<string, string>;
+}
+
+/** A stack as its template and its owner describe it; `private.resolve_services` put in images and replicas. */
+export interface StackPlan {
+  id: string;
+  generation: number;
+  labels: Record<string, string>;
+  services: Record<string, ServicePlan>;
+  networks: Record<string, { encrypted?: boolean }>;
+  volumes: Record<string, unknown>;
+}
+
+export interface ServicePlan {
+  image: string;
+  replicas: number;
+  command?: string[];
+  ports?: number[];
+  /** `${NAME}` stands for a variable of the stack; null takes the variable of the same name. */
+  environment?: Record<string, string | null>;
+  /** Gets every variable of the stack. */
+  pass_environment?: boolean;
+  /** Seconds. */
+  health?: { path: string; interval?: number; timeout?: number; retries?: number };
+  resources?: { memory?: string; cpu?: string };
+  networks?: string[];
+  /** `name:/path` */
+  volumes?: string[];
+}
+
+/** What an operation is about: an agent or a stack. */
+export function targetOf(operation: Operation): string {
+  return operation.agent_id ?? operation.stack_id!;
 }
 
 /** Where a workload came to stand, for `private.record_placement`. */

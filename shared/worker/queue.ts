@@ -32,7 +32,7 @@ export interface Queue {
   write(operation: Operation, clusterId: string | null, effects: Effect[]): Promise<void>;
   /** Gives a cancelled operation back, so that what waits for it can begin. */
   giveBack(operation: Operation): Promise<void>;
-  /** Begin of the newest call that another operation on this agent did not see the end of. */
+  /** Begin of the newest call that another operation on this agent or stack did not see the end of. */
   cutOffCall(operation: Operation): Promise<Date | null>;
   /** Milliseconds until the next operation and the next look at a deployment are due; null when none is. */
   nextDue(): Promise<{ operation: number | null; look: number | null }>;
@@ -50,9 +50,9 @@ export function createQueue(sql: Sql): Queue {
       case "placement":
         return sql`private.record_placement(${id}, ${token}, ${json(sql, item.placement)})`;
       case "observation":
-        return sql`private.observe_deployment(${operation.agent_id}, ${
-          json(sql, item.observation)
-        })`;
+        return operation.stack_id === null
+          ? sql`private.observe_deployment(${operation.agent_id}, ${json(sql, item.observation)})`
+          : sql`private.observe_stack(${operation.stack_id}, ${json(sql, item.observation)})`;
       case "breaker":
         return sql`private.breaker_record(${
           breakerName(clusterId ?? "none")
@@ -110,7 +110,8 @@ export function createQueue(sql: Sql): Queue {
       const [row] = await sql<{ begun: Date | null }[]>`
         select max((step #>> '{detail,called_at}')::timestamptz) as begun
         from public.operations o cross join jsonb_array_elements(o.steps) step
-        where o.agent_id = ${operation.agent_id} and o.id <> ${operation.id} and o.state <> 'succeeded'
+        where (o.agent_id = ${operation.agent_id} or o.stack_id = ${operation.stack_id})
+          and o.id <> ${operation.id} and o.state <> 'succeeded'
           and step #>> '{detail,call}' <> 'remove' and step #>> '{detail,returned}' = 'false'
       `;
       return row?.begun ?? null;

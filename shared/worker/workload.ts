@@ -1,6 +1,7 @@
 import type { HealthCheck, Scaling, WorkloadRef, WorkloadSpec } from "../orchestrators/types.ts";
 import { OperationFailure } from "./failure.ts";
-import type { OperationPlan } from "./plan.ts";
+import { type OperationPlan, targetOf } from "./plan.ts";
+import { stackSpec } from "./stack-workload.ts";
 
 /**
  * The workload that a plan describes.
@@ -9,6 +10,7 @@ import type { OperationPlan } from "./plan.ts";
  */
 export function workloadSpec(plan: OperationPlan): WorkloadSpec {
   const { agent, deployment, operation, template } = plan;
+  if (operation.stack_id !== null) return stackSpec(plan);
   if (agent === null || template === null) {
     const field = agent === null ? "agent" : "portainer.template";
     throw invalid([{ field, message: "does not exist" }]);
@@ -48,10 +50,11 @@ type Template = NonNullable<OperationPlan["template"]>;
 export function workloadRef(plan: OperationPlan): WorkloadRef {
   const { deployment } = plan;
   return {
-    agentId: plan.operation.agent_id,
+    agentId: targetOf(plan.operation),
     name: deployment.stack_name,
     stackId: deployment.stack_id,
     namespace: deployment.namespace,
+    ...(plan.operation.stack_id === null ? {} : { composed: true }),
   };
 }
 

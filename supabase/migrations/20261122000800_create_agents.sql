@@ -345,13 +345,11 @@ create trigger agents_prepare before insert or update on public.agents
 
 -- Environment ----------------------------------------------------------------------------------------------------
 
-create function private.store_environment(agent_id uuid, changes jsonb) returns text[]
-language plpgsql volatile security definer
+create function private.merge_environment(before jsonb, changes jsonb) returns jsonb
+language plpgsql stable
 set search_path = ''
 as $$
 declare
-  kept uuid := (select e.secret_id from private.agent_environments e where e.agent_id = store_environment.agent_id);
-  before jsonb := coalesce((select s.decrypted_secret::jsonb from vault.decrypted_secrets s where s.id = kept), '{}');
   after jsonb;
   faults jsonb := '{}';
   pair record;
@@ -375,7 +373,21 @@ begin
   if (select count(*) from jsonb_object_keys(after)) > 200 or octet_length(after::text) > 262144 then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request body', '{"environment": "At most 200 variables and 256 KiB in all"}', 400);
   end if;
+  return after;
+end;
+$$;
+comment on function private.merge_environment is
+  'An environment with changes {NAME: value | null} in it, all values as text. VALIDATION_ERROR 400 names every bad field, never a value.';
 
+create function private.store_environment(agent_id uuid, changes jsonb) returns text[]
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  kept uuid := (select e.secret_id from private.agent_environments e where e.agent_id = store_environment.agent_id);
+  before constant jsonb := coalesce((select s.decrypted_secret::jsonb from vault.decrypted_secrets s where s.id = kept), '{}');
+  after constant jsonb := private.merge_environment(before, changes);
+begin
   if kept is not null then
     if after is distinct from before then
       perform vault.update_secret(kept, after::text);

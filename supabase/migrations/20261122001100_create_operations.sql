@@ -1,4 +1,4 @@
--- Operations: everything slow that is asked of an agent. A request puts a row here and is answered at once; the worker
+-- Operations: everything slow that is asked of an agent or a stack. A request puts a row here and is answered at once; the worker
 -- carries it out.
 --
 -- `operations` is what clients read and follow. `private.operation_queue` holds one small row per active operation with
@@ -8,7 +8,8 @@
 
 create table public.operations (
   id uuid primary key default gen_random_uuid(),
-  agent_id uuid not null,
+  agent_id uuid,
+  stack_id uuid,
   user_id uuid references auth.users (id) on delete set null,
   cluster_id uuid references public.clusters (id) on delete set null,
   kind text not null,
@@ -29,12 +30,18 @@ create table public.operations (
   created_at timestamptz not null default now(),
   started_at timestamptz,
   finished_at timestamptz,
-  constraint kind_is_known check (kind in ('deploy', 'update', 'scale', 'restart', 'stop', 'start', 'delete')),
+  constraint kind_is_known check (kind in (
+    'deploy', 'update', 'scale', 'restart', 'stop', 'start', 'delete', 'deploy_stack', 'update_stack', 'rollback_stack', 'delete_stack'
+  )),
+  constraint kind_fits_target check (
+    case when kind like '%\_stack' then stack_id is not null and agent_id is null else agent_id is not null and stack_id is null end
+  ),
   constraint state_is_known check (state in ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
   constraint progress_is_percent check (progress between 0 and 100),
   constraint finished_when_over check ((finished_at is not null) = (state in ('succeeded', 'failed', 'cancelled')))
 );
 comment on table public.operations is 'Deploy, update, scale, restart, stop, start and delete, as asked for and as carried out. Read it, or follow it over Realtime.';
+comment on column public.operations.stack_id is 'The stack it is about, when it is not about an agent.';
 comment on column public.operations.request is 'What was asked: replicas, strategy, restart_policy, max_unavailable, generation …; never a secret.';
 comment on column public.operations.steps is '[{name, status: pending | in_progress | completed | failed, started_at, completed_at}] (seed 000).';
 comment on column public.operations.error is '{code, message, details} of the last failed attempt.';
@@ -42,6 +49,8 @@ comment on column public.operations.batch_id is 'The batch it was asked for in; 
 comment on column public.operations.estimated_completion is 'From the last operations of the kind on the cluster; null without any.';
 
 create unique index operations_one_active_per_agent_idx on public.operations (agent_id) where state in ('queued', 'running');
+create unique index operations_one_active_per_stack_idx on public.operations (stack_id) where state in ('queued', 'running');
+create index operations_stack_id_idx on public.operations (stack_id, created_at desc) where stack_id is not null;
 create index operations_agent_id_idx on public.operations (agent_id, created_at desc);
 create index operations_user_id_idx on public.operations (user_id, created_at desc);
 create index operations_durations_idx on public.operations (cluster_id, kind, finished_at desc) where state = 'succeeded';
@@ -60,7 +69,8 @@ create index operation_queue_run_after_idx on private.operation_queue (run_after
 create table public.dead_letters (
   id uuid primary key default gen_random_uuid(),
   operation_id uuid not null unique references public.operations (id) on delete cascade,
-  agent_id uuid not null,
+  agent_id uuid,
+  stack_id uuid,
   user_id uuid references auth.users (id) on delete set null,
   kind text not null,
   error jsonb not null,
@@ -125,6 +135,10 @@ as $$
     when 'stop' then array['stop_containers', 'verify_stopped']
     when 'start' then array['start_containers', 'verify_health']
     when 'delete' then array['remove_containers', 'verify_removed']
+    when 'deploy_stack' then array['validate_configuration', 'deploy_to_portainer', 'verify_services']
+    when 'update_stack' then array['validate_configuration', 'update_services', 'verify_services']
+    when 'rollback_stack' then array['update_services', 'verify_services']
+    when 'delete_stack' then array['remove_services', 'verify_removed']
   end;
 $$;
 comment on function private.step_names is 'Names of the steps of an operation, in order (deploy: seed 000).';
@@ -160,7 +174,7 @@ $$;
 comment on function private.estimate is
   'How long the last 20 operations of the kind took on the cluster → {low_seconds, median_seconds, high_seconds, samples}; null without any. Definer: reads all users'' operations, gives figures only.';
 
-create function private.refuse_while_active(agent_id uuid) returns void
+create function private.refuse_while_active(target_id uuid) returns void
 language plpgsql stable security definer
 set search_path = ''
 as $$
@@ -168,18 +182,20 @@ declare
   active public.operations;
 begin
   select * into active from public.operations o
-  where o.agent_id = refuse_while_active.agent_id and o.state in ('queued', 'running');
+  where (o.agent_id = target_id or o.stack_id = target_id) and o.state in ('queued', 'running');
   if active.id is not null then
-    perform private.raise_error('OPERATION_IN_PROGRESS', format('The agent has an operation under way: %s.', active.kind),
+    perform private.raise_error('OPERATION_IN_PROGRESS', format('The %s has an operation under way: %s.',
+        case when active.stack_id is null then 'agent' else 'stack' end, replace(active.kind, '_stack', '')),
       jsonb_build_object('operation_id', active.id, 'kind', active.kind, 'state', active.state), 409,
       'Wait until it has finished: read or follow operations by this id.');
   end if;
 end;
 $$;
-comment on function private.refuse_while_active is 'Raises OPERATION_IN_PROGRESS (409) with {operation_id, kind, state} while an agent has an active operation. Definer: reads operations.';
+comment on function private.refuse_while_active is 'Raises OPERATION_IN_PROGRESS (409) with {operation_id, kind, state} while an agent or a stack has an active operation. Definer: reads operations.';
 
 create function private.queue_operation(
-  agent_id uuid, user_id uuid, cluster_id uuid, kind text, request jsonb default '{}', run_after timestamptz default now()
+  agent_id uuid, user_id uuid, cluster_id uuid, kind text, request jsonb default '{}', run_after timestamptz default now(),
+  stack_id uuid default null
 ) returns public.operations
 language plpgsql volatile security definer
 set search_path = ''
@@ -192,10 +208,11 @@ declare
   batch_id constant uuid := nullif(current_setting('launchpad.batch_id', true), '')::uuid;
 begin
   insert into public.operations (
-    agent_id, user_id, cluster_id, kind, request, steps, progress, max_attempts, requested_by, api_key_id, request_id, batch_id,
+    agent_id, stack_id, user_id, cluster_id, kind, request, steps, progress, max_attempts, requested_by, api_key_id, request_id, batch_id,
     estimated_completion
   ) values (
-    queue_operation.agent_id, queue_operation.user_id, queue_operation.cluster_id, queue_operation.kind, queue_operation.request,
+    queue_operation.agent_id, queue_operation.stack_id, queue_operation.user_id, queue_operation.cluster_id, queue_operation.kind,
+    queue_operation.request,
     -- The configuration was checked by the constraints and triggers of this very transaction.
     (select jsonb_agg(case
         when s.name = 'validate_configuration' then jsonb_build_object('name', s.name, 'status', 'completed',
@@ -215,7 +232,7 @@ begin
   return queued;
 end;
 $$;
-comment on function private.queue_operation is 'Queues an operation → its row. Definer: clients write neither table; callers check the right first.';
+comment on function private.queue_operation is 'Queues an operation on an agent, or with stack_id on a stack → its row. Definer: clients write neither table; callers check the right first.';
 
 grant select, insert, update, delete on public.operations, public.dead_letters to service_role;
 grant select on public.operations, public.dead_letters to authenticated;

@@ -98,12 +98,7 @@ set search_path = ''
 as $$
 declare
   quota constant integer := (private.setting('agents', 'max_replicas_per_user'))::int;
-  others constant bigint := (
-    select coalesce(sum(a.replicas), 0) from public.agents a
-    join public.deployments d on d.agent_id = a.id
-    where a.user_id = owner and a.id is distinct from check_replica_quota.agent_id and a.deleted_at is null
-      and d.state not in ('stopped', 'failed')
-  );
+  others constant bigint := private.replicas_in_use(owner, check_replica_quota.agent_id, null);
 begin
   if others + wanted > quota then
     perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'The quota of replicas is used up.',
@@ -148,7 +143,8 @@ declare
 begin
   -- One orchestrator account serves all users, so a taken name gets a suffix: an error would tell that it is taken.
   insert into public.deployments (agent_id, user_id, cluster_id, endpoint_id, namespace, stack_name, replicas_desired)
-  values (agent.id, agent.user_id, chosen.id, chosen.endpoint_id, chosen.namespace, wanted, agent.replicas)
+  select agent.id, agent.user_id, chosen.id, chosen.endpoint_id, chosen.namespace, wanted, agent.replicas
+  where not exists (select from public.stacks s where s.cluster_id = chosen.id and s.stack_name = wanted)
   on conflict (cluster_id, stack_name) do nothing
   returning * into placed;
   if placed.id is null then
@@ -499,7 +495,7 @@ comment on function public.start_agent is
 
 -- Delete ---------------------------------------------------------------------------------------------------------
 
-create function private.cancel_active(agent_id uuid) returns timestamptz
+create function private.cancel_active(target_id uuid) returns timestamptz
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -508,9 +504,13 @@ declare
   free_at timestamptz := now();
   waiting private.operation_queue;
 begin
+  -- The queue before the operation, as the worker does.
+  perform from private.operation_queue q join public.operations o on o.id = q.operation_id
+  where (o.agent_id = target_id or o.stack_id = target_id) and o.state in ('queued', 'running') for update of q;
   for active in
     -- No stronger lock: a batch that lets it into the queue meanwhile refers to the row.
-    select * from public.operations o where o.agent_id = cancel_active.agent_id and o.state in ('queued', 'running') for no key update
+    select * from public.operations o where (o.agent_id = target_id or o.stack_id = target_id) and o.state in ('queued', 'running')
+    for no key update
   loop
     update public.operations o set state = 'cancelled', finished_at = now() where o.id = active.id;
     select * into waiting from private.operation_queue q where q.operation_id = active.id for update;
@@ -526,7 +526,7 @@ begin
 end;
 $$;
 comment on function private.cancel_active is
-  'Cancels the active operation of an agent → from when on no worker acts for it any more. Definer: clients write no operations.';
+  'Cancels the active operation of an agent or a stack → from when on no worker acts for it any more. Definer: clients write no operations.';
 
 create function private.queue_teardown(agent public.agents, placed public.deployments) returns public.operations
 language sql volatile security definer

@@ -10,14 +10,18 @@ set search_path = ''
 as $$
 begin
   -- A cancelled operation whose worker never gave it back: its lease is over, nobody acts for it.
-  delete from private.operation_queue q where q.cancel_requested and q.run_after <= now();
+  delete from private.operation_queue q where q.operation_id in (
+    select c.operation_id from private.operation_queue c where c.cancel_requested and c.run_after <= now() for update skip locked
+  );
 
   return query
   with due as (
     select q.operation_id from private.operation_queue q
-    where q.run_after <= now() and not q.cancel_requested
+    join public.operations o on o.id = q.operation_id
+    where q.run_after <= now() and not q.cancel_requested and o.state in ('queued', 'running')
     order by q.run_after limit max_operations
-    for update skip locked
+    -- Of both, so that it waits for nobody: who cancels holds the operation before the queue's row is there.
+    for update of q skip locked for no key update of o skip locked
   ), leased as (
     update private.operation_queue q
     set run_after = clock_timestamp() + lease, lease_token = gen_random_uuid(), leased_by = worker
@@ -68,7 +72,8 @@ begin
   if found then
     update private.operation_queue q set run_after = now()
     from public.operations waiting, public.operations cancelled
-    where cancelled.id = release_operation.operation_id and waiting.agent_id = cancelled.agent_id
+    where cancelled.id = release_operation.operation_id
+      and (waiting.agent_id = cancelled.agent_id or waiting.stack_id = cancelled.stack_id)
       and waiting.state = 'queued' and q.operation_id = waiting.id and q.lease_token is null;
     perform private.wake_worker();
   end if;
@@ -83,6 +88,11 @@ as $$
 declare
   held public.operations;
 begin
+  -- The order in which commands lock them: agent, queue, operation, batch.
+  perform from public.agents a join public.operations o on o.agent_id = a.id
+  where o.id = hold_lease.operation_id for no key update of a;
+  perform from public.stacks s join public.operations o on o.stack_id = s.id
+  where o.id = hold_lease.operation_id for no key update of s;
   perform from private.operation_queue q
   where q.operation_id = hold_lease.operation_id and q.lease_token = hold_lease.lease_token and not q.cancel_requested
   for update;
@@ -106,11 +116,15 @@ declare
   site public.clusters;
   template public.stack_templates;
 begin
+  if held.stack_id is not null then
+    return private.stack_plan(held);
+  end if;
   select * into target from public.agents a where a.id = held.agent_id;
   select * into placed from public.deployments d where d.agent_id = held.agent_id;
   select * into site from public.clusters c where c.id = held.cluster_id;
   select * into template from public.stack_templates t
   where t.name = coalesce(nullif(target.portainer ->> 'template', ''), 'eliza-agent-template')
+    and t.user_id is null and t.image is not null
   order by t.version desc limit 1;
   if held.kind <> 'delete' then
     -- What is carried out is the agent as it is now; what comes later is rolled out afterwards.
@@ -165,6 +179,8 @@ begin
   where o.id = held.id and o.steps is distinct from new_steps;
   if held.kind = 'deploy' and record_step.status = 'in_progress' then
     perform private.move_agent(held.agent_id, 'deploying', 'deploying');
+  elsif held.kind = 'deploy_stack' then
+    update public.stacks s set state = 'deploying' where s.id = held.stack_id and s.state = 'queued';
   end if;
 end;
 $$;
@@ -177,6 +193,10 @@ as $$
 declare
   held public.operations := private.hold_lease(operation_id, lease_token);
 begin
+  if held.stack_id is not null then
+    perform private.place_stack(held.stack_id, placement);
+    return;
+  end if;
   update public.deployments d set
     stack_id = coalesce(placement ->> 'stack_id', d.stack_id),
     stack_name = coalesce(placement ->> 'stack_name', d.stack_name),
@@ -231,6 +251,10 @@ begin
   where o.id = held.id;
   delete from private.operation_queue q where q.operation_id = held.id;
 
+  if held.stack_id is not null then
+    perform private.complete_stack(held);
+    return;
+  end if;
   select * into target from public.agents a where a.id = held.agent_id for update;
   if held.kind = 'delete' then
     delete from private.collections c where c.agent_id = held.agent_id;
@@ -304,8 +328,15 @@ begin
       from jsonb_array_elements(o.steps) with ordinality s)
   where o.id = held.id;
   delete from private.operation_queue q where q.operation_id = held.id;
-  insert into public.dead_letters (operation_id, agent_id, user_id, kind, error, attempts)
-  values (held.id, held.agent_id, held.user_id, held.kind, fail_operation.error, attempt);
+  if held.stack_id is not null and private.fail_stack(held, fail_operation.error) then
+    -- It goes back to what ran before: there is nothing left that could be tried again.
+    return 'failed';
+  end if;
+  insert into public.dead_letters (operation_id, agent_id, stack_id, user_id, kind, error, attempts)
+  values (held.id, held.agent_id, held.stack_id, held.user_id, held.kind, fail_operation.error, attempt);
+  if held.stack_id is not null then
+    return 'failed';
+  end if;
   update public.deployments d set state = 'failed', error = fail_operation.error where d.agent_id = held.agent_id;
   update public.agents a set status = 'failed', last_activity_at = now() where a.id = held.agent_id and a.deleted_at is null;
   perform private.write_event(held.agent_id, target_user, 'FAILED', initcap(held.kind) || ' failed: ' || coalesce(error ->> 'message', 'unknown'),
@@ -334,10 +365,15 @@ begin
     perform private.raise_error('INVALID_STATE', 'This dead letter was retried already.',
       jsonb_build_object('operation_id', letter.retried_as), 409);
   end if;
-  perform private.refuse_while_active(letter.agent_id);
+  perform private.refuse_while_active(coalesce(letter.agent_id, letter.stack_id));
   select * into failed from public.operations o where o.id = letter.operation_id;
-  queued := private.queue_operation(failed.agent_id, failed.user_id, failed.cluster_id, failed.kind, failed.request);
-  perform private.move_agent(failed.agent_id, private.doing(failed.kind), private.doing(failed.kind));
+  queued := private.queue_operation(failed.agent_id, failed.user_id, failed.cluster_id, failed.kind, failed.request,
+    stack_id => failed.stack_id);
+  if failed.stack_id is null then
+    perform private.move_agent(failed.agent_id, private.doing(failed.kind), private.doing(failed.kind));
+  else
+    perform private.retry_stack(queued);
+  end if;
   update public.dead_letters l set retried_as = queued.id where l.id = letter.id;
   perform private.write_audit('dead_letter.retry', 'dead_letter', letter.id::text, jsonb_build_object('operation_id', queued.id));
   return queued;

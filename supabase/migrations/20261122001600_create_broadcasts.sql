@@ -1,15 +1,15 @@
 -- Broadcasts: changes of agents, operations and containers on private topics, which scale further than
--- postgres_changes: `user:<id>` for all of a user's agents, `agent:<id>` for one.
+-- postgres_changes: `user:<id>` for all of a user's agents and stacks, `agent:<id>` and `stack:<id>` for one.
 
 create function private.broadcast_record(subject jsonb) returns jsonb
 language sql immutable
 set search_path = ''
 as $$
   select subject - array['name', 'description', 'role', 'avatar', 'system_prompt', 'settings', 'character', 'plugins', 'platforms',
-    'portainer', 'supabase_config', 'enabled_tools', 'environment_keys'];
+    'portainer', 'supabase_config', 'enabled_tools', 'environment_keys', 'definition', 'parameters', 'labels'];
 $$;
 comment on function private.broadcast_record is
-  'A row as it is broadcast: without what describes an agent. Messages are kept for days, longer than a deleted agent''s personal data may be, and can be large.';
+  'A row as it is broadcast: without what describes an agent or a stack. Messages are kept for days, longer than a deleted agent''s personal data may be, and can be large.';
 
 create function private.broadcast_change() returns trigger
 language plpgsql volatile security definer
@@ -24,15 +24,20 @@ declare
     'record', case when tg_op <> 'DELETE' then private.broadcast_record(to_jsonb(new)) end,
     'old_record', case when tg_op <> 'INSERT' then private.broadcast_record(to_jsonb(old)) end
   );
+  topic constant text := case
+    when tg_table_name = 'stacks' then 'stack:' || (subject ->> 'id')
+    when subject ->> 'agent_id' is null and subject ->> 'stack_id' is not null then 'stack:' || (subject ->> 'stack_id')
+    else 'agent:' || coalesce(subject ->> 'agent_id', subject ->> 'id')
+  end;
 begin
-  perform realtime.send(payload, tg_op, 'agent:' || coalesce(subject ->> 'agent_id', subject ->> 'id'), true);
+  perform realtime.send(payload, tg_op, topic, true);
   if subject ->> 'user_id' is not null then
     perform realtime.send(payload, tg_op, 'user:' || (subject ->> 'user_id'), true);
   end if;
   return null;
 end;
 $$;
-comment on function private.broadcast_change is 'Trigger: sends the change to the topics of the agent and of its owner. Definer: clients do not write realtime.messages.';
+comment on function private.broadcast_change is 'Trigger: sends the change to the topics of the agent or stack and of its owner. Definer: clients do not write realtime.messages.';
 
 create trigger agents_broadcast_insert after insert or delete on public.agents
   for each row execute function private.broadcast_change();

@@ -31,7 +31,7 @@ function realTimeChannel(facts: CommandFacts): string {
 }
 
 /** How an operation stands, with its steps (seed 000's `deployment`). */
-export function operationProgress(facts: CommandFacts): JsonObject {
+export function operationProgress(facts: Pick<CommandFacts, "operation">): JsonObject {
   const operation = facts.operation;
   return {
     status: operation === null ? null : operationWord(operation.state),

@@ -25,6 +25,7 @@ export interface ComposeResource {
   name: string | null;
   external: boolean;
   driver: string | null;
+  driverOptions: Record<string, string> | null;
   labels: Record<string, string>;
 }
 
@@ -180,6 +181,9 @@ function resources(value: unknown, path: string): ComposeResource[] {
       external: map["external"] !== undefined &&
         (typeof map["external"] === "object" || booleanOf(map["external"], `${path}.${key}`)),
       driver: map["driver"] === undefined ? null : textOf(map["driver"], `${path}.${key}.driver`),
+      driverOptions: map["driver_opts"] === undefined
+        ? null
+        : stringsOf(map["driver_opts"], `${path}.${key}.driver_opts`),
       labels: stringsOf(map["labels"], `${path}.${key}.labels`),
     };
   });

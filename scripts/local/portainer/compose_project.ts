@@ -136,6 +136,7 @@ export class ComposeProject {
         name,
         { ...declared?.labels, [PROJECT]: this.#name, "com.docker.compose.network": key },
         declared?.driver ?? "bridge",
+        declared?.driverOptions,
       );
     }
     for (const volume of file.volumes.filter(({ external }) => !external)) {

@@ -203,7 +203,7 @@ export function networkDetails(network: Network) {
     Attachable: false,
     Ingress: network.name === "ingress",
     Containers: {},
-    Options: {},
+    Options: network.options ?? {},
     Labels: network.labels,
   };
 }

@@ -15,6 +15,8 @@ export interface Network {
   scope: "local" | "swarm";
   created: number;
   labels: Record<string, string>;
+  /** The driver's, as they were given; nothing is encrypted between processes of one machine. */
+  options?: Record<string, string> | null;
 }
 
 export interface Volume {
@@ -213,7 +215,12 @@ export class Engine {
     return this.#networks;
   }
 
-  addNetwork(name: string, labels: Record<string, string>, driver: string): Network {
+  addNetwork(
+    name: string,
+    labels: Record<string, string>,
+    driver: string,
+    options: Record<string, string> | null = null,
+  ): Network {
     const network: Network = {
       id: hexId(),
       name,
@@ -221,6 +228,7 @@ export class Engine {
       scope: driver === "overlay" ? "swarm" : "local",
       created: Date.now(),
       labels,
+      options,
     };
     this.#networks.push(network);
     this.events.publish("network", "create", network.id, { name, type: driver }, network.scope);

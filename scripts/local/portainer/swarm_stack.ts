@@ -74,6 +74,7 @@ export class SwarmStack {
         name,
         { ...declared?.labels, [NAMESPACE]: this.#name },
         "overlay",
+        declared?.driverOptions,
       );
     }
     for (const volume of file.volumes.filter(({ external }) => !external)) {

@@ -1,9 +1,21 @@
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
 import { failure, failureError } from "../failures.ts";
-import { composeFile, readReplicas, SERVICE } from "../stack-file.ts";
+import {
+  composeFile,
+  environmentOf,
+  imagesOf,
+  readServiceReplicas,
+  SERVICE,
+} from "../stack-file.ts";
 import { envFileValue, readMark, stackVariables } from "../stack-variables.ts";
-import type { ClusterOptions, ContainerState, WorkloadFailure, WorkloadState } from "../types.ts";
+import type {
+  ClusterOptions,
+  ContainerState,
+  ServiceState,
+  WorkloadFailure,
+  WorkloadState,
+} from "../types.ts";
 import { STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
 import { claimVolume, unclaimVolume } from "./claims.ts";
 import {
@@ -11,6 +23,7 @@ import {
   containerLimits,
   inspectContainer,
   inspectContainers,
+  type InspectedContainer,
   listContainers,
   type ListedContainer,
   publishedPorts,
@@ -18,10 +31,12 @@ import {
 } from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 import { ensureImage } from "./images.ts";
-import { removeNetworks } from "./networks.ts";
+import { describeNetworks, removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
+import { describeVolumes, removeVolumes } from "./volumes.ts";
 
 const PROJECT_LABEL = "com.docker.compose.project";
+const SERVICE_LABEL = "com.docker.compose.service";
 /** So many restarts in a row, and waiting will not help. */
 const CRASH_LOOP_RESTARTS = 3;
 const STOP_GRACE_SECONDS = 10;
@@ -57,7 +72,7 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
 
     render: (spec) => ({
       file: composeFile(spec, options),
-      variables: stackVariables(spec, spec.environment, envFileValue),
+      variables: stackVariables(spec, environmentOf(spec), envFileValue),
     }),
 
     async remains(name, agentId, signal) {
@@ -86,6 +101,9 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       if (containers.length > 0) await removeNetworks(context, `${PROJECT_LABEL}=${name}`, signal);
     },
 
+    removeVolumes: (name, owner, signal) =>
+      removeVolumes(context, `${PROJECT_LABEL}=${name}`, owner, signal),
+
     async intact(spec, signal) {
       const containers = await ownContainers(spec.name, spec.agentId, signal);
       return containers.length === spec.replicas &&
@@ -95,7 +113,11 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
     claim: (name, claim, signal) => claimVolume(api, name, claim, signal),
     unclaim: (name, id, signal) => unclaimVolume(api, name, id, signal),
 
-    prepare: (spec, signal) => ensureImage(api, spec.image, options.registryId, signal),
+    async prepare(spec, signal) {
+      for (const image of imagesOf(spec)) {
+        await ensureImage(api, image, options.registryId, signal);
+      }
+    },
 
     async restart(spec, request, signal) {
       const offset = await clockOffset(context, signal);
@@ -140,9 +162,15 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       const inactive = stack?.Status === STACK_INACTIVE;
       const details = await inspectContainers(api, listed, signal);
       const containers = details.map((container) => toContainerState(container));
+      const wanted = stack && !inactive
+        ? readServiceReplicas(await api.stackFile(stack.Id, signal))
+        : {};
+      const counts = Object.values(wanted);
       const desired = inactive
         ? 0
-        : (stack && readReplicas(await api.stackFile(stack.Id, signal))) ?? containers.length;
+        : counts.length === 0
+        ? containers.length
+        : counts.reduce((sum, count) => sum + count, 0);
       const ready = containers.filter(isReady).length;
       const found = inactive ? null : findFailure(containers);
       const ports = publishedPorts(details);
@@ -170,16 +198,18 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
           ? containers.every(({ status }) => status !== "running" && status !== "restarting")
           : !starting && found === null && ready === desired,
         containers,
-        services: containers.length === 0 ? [] : [{
-          id: `${ref.name}_${SERVICE}`,
-          name: `${ref.name}_${SERVICE}`,
-          image: containers[0]!.image,
-          replicas: {
-            running: containers.filter(({ status }) => status === "running").length,
-            desired,
-          },
-          ports,
-        }],
+        services: servicesOf(ref.name, details, inactive ? {} : wanted, desired),
+        ...(ref.composed
+          ? {
+            networks: await describeNetworks(context, `${PROJECT_LABEL}=${ref.name}`, signal),
+            volumes: await describeVolumes(
+              context,
+              `${PROJECT_LABEL}=${ref.name}`,
+              ref.agentId,
+              signal,
+            ),
+          }
+          : {}),
         url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
         consoleUrl: stack && context.consoleUrl(stack),
         failure: found,
@@ -216,6 +246,30 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
 export function isReady(container: ContainerState): boolean {
   return container.status === "running" &&
     (container.health === null || container.health === "healthy");
+}
+
+/** The services of which there are containers, with their share of both. */
+function servicesOf(
+  stack: string,
+  details: InspectedContainer[],
+  wanted: Record<string, number>,
+  desired: number,
+): ServiceState[] {
+  const groups = new Map<string, InspectedContainer[]>();
+  for (const one of details) {
+    const name = one.Config.Labels?.[SERVICE_LABEL] ?? SERVICE;
+    groups.set(name, [...groups.get(name) ?? [], one]);
+  }
+  return [...groups].map(([name, members]) => ({
+    id: `${stack}_${name}`,
+    name: `${stack}_${name}`,
+    image: members[0]!.Config.Image,
+    replicas: {
+      running: members.filter(({ State }) => State.Status === "running").length,
+      desired: wanted[name] ?? (groups.size === 1 ? desired : 0),
+    },
+    ports: publishedPorts(members),
+  }));
 }
 
 /** What waiting will not mend comes first, then what may pass. */

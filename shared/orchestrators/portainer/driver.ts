@@ -8,6 +8,7 @@ import type {
   Orchestrator,
   OrchestratorDependencies,
   WorkloadRef,
+  WorkloadSpec,
 } from "../types.ts";
 import { createPortainerApi, type Endpoint, portainerBase, portainerHeaders } from "./api.ts";
 import { createComposeEngine } from "./compose.ts";
@@ -105,7 +106,10 @@ export function createPortainerDriver(
 
     async deploy(spec, signal) {
       const backend = await connect(signal);
-      if ("kubernetes" in backend) return await backend.kubernetes.deploy(spec, signal);
+      if ("kubernetes" in backend) {
+        refuseStack(spec);
+        return await backend.kubernetes.deploy(spec, signal);
+      }
       const { docker, context } = backend;
       const stack = await deployStack(context, docker, spec, signal);
       return {
@@ -115,12 +119,16 @@ export function createPortainerDriver(
         namespace: null,
         orchestrator: docker.orchestrator,
         endpointId,
+        ...(spec.stack === undefined ? {} : { composed: true }),
       };
     },
 
     async update(ref, spec, signal) {
       const backend = await connect(signal);
-      if ("kubernetes" in backend) return await backend.kubernetes.update(ref, spec, signal);
+      if ("kubernetes" in backend) {
+        refuseStack(spec);
+        return await backend.kubernetes.update(ref, spec, signal);
+      }
       await updateStack(backend.context, backend.docker, spec, signal);
     },
 
@@ -153,7 +161,7 @@ export function createPortainerDriver(
     async remove(ref, signal) {
       const backend = await connect(signal);
       if ("kubernetes" in backend) return await backend.kubernetes.remove(ref, signal);
-      await removeStack(backend.context, backend.docker, ref.name, ref.agentId, signal);
+      await removeStack(backend.context, backend.docker, ref, signal);
     },
 
     async inspect(ref, signal) {
@@ -236,6 +244,16 @@ export function createPortainerDriver(
     );
     return data;
   }
+}
+
+/** Stack files are Docker's; the agents that Kubernetes runs are single workloads. */
+function refuseStack(spec: WorkloadSpec): void {
+  if (spec.stack === undefined) return;
+  throw new OrchestratorError(
+    "DEPLOYMENT_FAILED",
+    "Stacks need Docker or Swarm; this environment is Kubernetes.",
+    { retryable: false, details: { reason: "not_supported" } },
+  );
 }
 
 function isReadyNode({ Status }: { Status?: { State: string } | null }): boolean {

@@ -59,6 +59,8 @@ export interface DockerEngine {
   remains(name: string, agentId: string, signal: AbortSignal): Promise<Remains>;
   /** Removes what carries the agent's label under this stack name. */
   clean(name: string, agentId: string, signal: AbortSignal): Promise<void>;
+  /** Removes the volumes of a stack that is gone, its own only. */
+  removeVolumes(name: string, owner: string, signal: AbortSignal): Promise<void>;
   /** Nothing that the present stack file asks for is missing, so that sending it again would change nothing. */
   intact(spec: WorkloadSpec, signal: AbortSignal): Promise<boolean>;
   /**
@@ -68,7 +70,7 @@ export interface DockerEngine {
   claim(name: string, claim: Claim, signal: AbortSignal): Promise<Holder | null>;
   /** Takes the mark of this id away, or, for null, whoever set it. */
   unclaim(name: string, id: string | null, signal: AbortSignal): Promise<void>;
-  /** Makes ready what the stack needs: the image on a standalone engine, a free network name on a Swarm. */
+  /** Makes ready what the stack needs: the images on a standalone engine, a free network name on a Swarm. */
   prepare(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   restart(
     spec: WorkloadSpec,

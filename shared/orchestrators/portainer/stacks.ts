@@ -2,7 +2,7 @@ import { OrchestratorError } from "../errors.ts";
 import { nameTaken, workloadMissing } from "../failures.ts";
 import { withReplicas } from "../stack-file.ts";
 import { readMark, type StackVariable, withRevision } from "../stack-variables.ts";
-import type { WorkloadSpec } from "../types.ts";
+import type { WorkloadRef, WorkloadSpec } from "../types.ts";
 import { type Stack, STACK_DEPLOYING, STACK_INACTIVE, type StackContent } from "./api.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 
@@ -173,8 +173,7 @@ export async function stopStack(
 export async function removeStack(
   context: EngineContext,
   engine: DockerEngine,
-  name: string,
-  agentId: string,
+  { name, agentId, composed }: WorkloadRef,
   signal: AbortSignal,
 ): Promise<void> {
   const found = await stackIfOwn(context, name, agentId, signal);
@@ -183,6 +182,7 @@ export async function removeStack(
   }
   // What a lost create left behind has no record that could be deleted.
   await engine.clean(name, agentId, signal);
+  if (composed) await engine.removeVolumes(name, agentId, signal);
   await engine.unclaim(name, null, signal);
 }
 

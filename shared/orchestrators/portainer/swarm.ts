@@ -1,13 +1,20 @@
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
 import { failure, recogniseReason, workloadMissing } from "../failures.ts";
-import { AGENT_LABEL, RESTART_LABEL, REVISION_LABEL, swarmFile } from "../stack-file.ts";
+import {
+  AGENT_LABEL,
+  environmentOf,
+  RESTART_LABEL,
+  REVISION_LABEL,
+  swarmFile,
+} from "../stack-file.ts";
 import { plainValue, readMark, stackVariables } from "../stack-variables.ts";
 import type {
   ClusterOptions,
   ContainerState,
   ContainerStatus,
   ServicePort,
+  ServiceState,
   WorkloadFailure,
   WorkloadState,
 } from "../types.ts";
@@ -22,9 +29,10 @@ import {
   toContainerState,
 } from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
-import { listNetworks, removeNetworks } from "./networks.ts";
+import { describeNetworks, listNetworks, removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
 import { hasReason } from "./stacks.ts";
+import { describeVolumes, removeVolumes } from "./volumes.ts";
 
 const NAMESPACE_LABEL = "com.docker.stack.namespace";
 /** So many ended tasks of one slot, and waiting will not help. Swarm keeps five. */
@@ -66,6 +74,7 @@ type Service = z.output<typeof service>;
 
 const task = z.object({
   ID: z.string(),
+  ServiceID: z.string().default(""),
   CreatedAt: z.string().default(""),
   Slot: z.number().default(0),
   NodeID: z.string().default(""),
@@ -141,7 +150,7 @@ export function createSwarmEngine(
     const [tasks, nodes] = [await listTasks(services, signal), await nodeNames(signal)];
     const current = presentTasks(tasks).map((one) => ({
       task: one,
-      name: `${services[0]?.Spec.Name ?? name}.${one.Slot}`,
+      name: `${serviceOf(one, services)?.Spec.Name ?? name}.${one.Slot}`,
       node: nodes.get(one.NodeID) || null,
     }));
     return { services, tasks, current };
@@ -173,7 +182,7 @@ export function createSwarmEngine(
 
     render: (spec) => ({
       file: swarmFile(spec, options),
-      variables: stackVariables(spec, spec.environment, plainValue),
+      variables: stackVariables(spec, environmentOf(spec), plainValue),
     }),
 
     async remains(name, agentId, signal) {
@@ -194,9 +203,13 @@ export function createSwarmEngine(
       if (services.length > 0) await removeNetworks(context, `${NAMESPACE_LABEL}=${name}`, signal);
     },
 
+    removeVolumes: (name, owner, signal) =>
+      removeVolumes(context, `${NAMESPACE_LABEL}=${name}`, owner, signal),
+
     async intact(spec, signal) {
-      const [one] = await ownServices(spec.name, spec.agentId, signal);
-      return one?.Spec.Mode?.Replicated?.Replicas === spec.replicas;
+      const services = await ownServices(spec.name, spec.agentId, signal);
+      return services.length === (spec.stack?.services.length ?? 1) &&
+        replicasOf(services) === spec.replicas;
     },
 
     claim: (name, claim, signal) => claimConfig(api, name, claim, signal),
@@ -269,21 +282,36 @@ export function createSwarmEngine(
           container ? toContainerState(container, name) : null,
         );
       });
-      const main = services[0];
-      const desired = inactive ? 0 : main?.Spec.Mode?.Replicated?.Replicas ?? 0;
+      const desired = inactive ? 0 : replicasOf(services);
       const ready = containers.filter(isReady).length;
-      const update = main?.UpdateStatus?.State ?? "completed";
-      const updating = update !== "completed" && update !== "rollback_completed";
-      const rolledBack = update.startsWith("rollback");
+      const updates = services.map((one) => one.UpdateStatus?.State ?? "completed");
+      const updating = updates.some((one) => one !== "completed" && one !== "rollback_completed");
+      const undone = services.find((one) => one.UpdateStatus?.State?.startsWith("rollback"));
+      const rolledBack = undone !== undefined;
       const found = inactive
         ? null
         : await explainLoop(findFailure(containers, tasks, rolledBack), tasks, signal);
-      const starting = stack === null || stack.Status === STACK_DEPLOYING || main === undefined ||
-        updating || ready !== desired || containers.length !== desired;
-      const ingress = servicePorts(main);
-      const ports = ingress.length > 0
-        ? ingress
-        : publishedPorts(details.filter((container) => container !== null));
+      const starting = stack === null || stack.Status === STACK_DEPLOYING ||
+        services.length === 0 || updating || ready !== desired || containers.length !== desired;
+      const states = services.map((one): ServiceState => {
+        const isOwn = current.map(({ task }) => serviceOf(task, services) === one);
+        const own = details.filter((_, index) => isOwn[index]);
+        const ingress = servicePorts(one);
+        return {
+          id: one.ID,
+          name: one.Spec.Name,
+          image: imageOf(one),
+          replicas: {
+            running: containers.filter(({ status }, index) => isOwn[index] && status === "running")
+              .length,
+            desired: inactive ? 0 : replicasOf([one]),
+          },
+          ports: ingress.length > 0
+            ? ingress
+            : publishedPorts(own.filter((container) => container !== null)),
+        };
+      });
+      const ports = states.flatMap((one) => one.ports);
       const state: WorkloadState = {
         ref: {
           ...ref,
@@ -299,22 +327,24 @@ export function createSwarmEngine(
           ? "deploying"
           : "active",
         revision: rolledBack
-          ? labelledRevision(main)
+          ? labelledRevision(undone)
           : stack && (readMark(stack.Env)?.revision ?? null),
         desired,
         ready,
         settled: inactive ? services.length === 0 : !starting && found === null,
         containers,
-        services: services.map((one) => ({
-          id: one.ID,
-          name: one.Spec.Name,
-          image: imageOf(one),
-          replicas: {
-            running: containers.filter(({ status }) => status === "running").length,
-            desired,
-          },
-          ports,
-        })),
+        services: states,
+        ...(ref.composed
+          ? {
+            networks: await describeNetworks(context, `${NAMESPACE_LABEL}=${ref.name}`, signal),
+            volumes: await describeVolumes(
+              context,
+              `${NAMESPACE_LABEL}=${ref.name}`,
+              ref.agentId,
+              signal,
+            ),
+          }
+          : {}),
         url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
         consoleUrl: stack && context.consoleUrl(stack),
         failure: found,
@@ -360,16 +390,29 @@ function behindAgent(endpoint: Endpoint): boolean {
   return endpoint.Type === 2 || endpoint.Type === 4;
 }
 
+function serviceOf(one: Task, services: Service[]): Service | undefined {
+  return services.find(({ ID }) => ID === one.ServiceID) ?? services[0];
+}
+
+function replicasOf(services: Service[]): number {
+  return services.reduce((sum, one) => sum + (one.Spec.Mode?.Replicated?.Replicas ?? 0), 0);
+}
+
+/** Slots are counted in each service. */
+function placeOf(one: Task): string {
+  return `${one.ServiceID} ${String(one.Slot).padStart(6, "0")}`;
+}
+
 /** Of every slot the newest task, as long as it is meant to run. */
 function presentTasks(tasks: Task[]): Task[] {
-  const newest = new Map<number, Task>();
+  const newest = new Map<string, Task>();
   for (const one of tasks) {
-    const known = newest.get(one.Slot);
-    if (!known || rank(one) > rank(known)) newest.set(one.Slot, one);
+    const known = newest.get(placeOf(one));
+    if (!known || rank(one) > rank(known)) newest.set(placeOf(one), one);
   }
   return [...newest.values()]
     .filter(({ DesiredState }) => DesiredState === "running" || DesiredState === "ready")
-    .sort((a, b) => a.Slot - b.Slot);
+    .sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
 
   // During an update a slot's next task is there before the old one has ended.
   function rank(one: Task): string {
@@ -395,7 +438,7 @@ function fromTask(
     name,
     status,
     health: null,
-    image: services[0] ? imageOf(services[0]) : "",
+    image: imageOf(serviceOf(one, services)),
     startedAt: running ? one.Status.Timestamp ?? null : null,
     finishedAt: status === "exited" ? one.Status.Timestamp ?? null : null,
     restartCount,
@@ -409,7 +452,7 @@ function fromTask(
 
 function failedBefore(one: Task, tasks: Task[]): Task[] {
   return tasks.filter((other) =>
-    other.ID !== one.ID && other.Slot === one.Slot &&
+    other.ID !== one.ID && placeOf(other) === placeOf(one) &&
     (other.Status.State === "failed" || other.Status.State === "rejected")
   );
 }
@@ -470,8 +513,8 @@ function servicePorts(main: Service | undefined): ServicePort[] {
 }
 
 /** Without the digest that the engine may have added. */
-function imageOf(one: Service): string {
-  return (one.Spec.TaskTemplate.ContainerSpec?.Image ?? "").replace(/@sha256:[0-9a-f]{64}$/, "");
+function imageOf(one: Service | undefined): string {
+  return (one?.Spec.TaskTemplate.ContainerSpec?.Image ?? "").replace(/@sha256:[0-9a-f]{64}$/, "");
 }
 
 function labelledRevision(main: Service | undefined): number | null {

@@ -1,6 +1,6 @@
 import { done, type Procedure, type Step, waiting, type Work } from "./step.ts";
 
-const removeContainers: Step = {
+export const removeContainers: Step = {
   name: "remove_containers",
   run: async (work) => {
     if (await work.look() === null) return done;
@@ -9,7 +9,7 @@ const removeContainers: Step = {
   },
 };
 
-const verifyRemoved: Step = {
+export const verifyRemoved: Step = {
   name: "verify_removed",
   run: async (work) => {
     if (await work.look() !== null) {

@@ -4,7 +4,7 @@ import { rollout } from "./rollout.ts";
 import { type Procedure, type Step, waiting } from "./step.ts";
 import { mayStillBeWorking } from "./unsettled-call.ts";
 
-const deployToPortainer: Step = {
+export const deployToPortainer: Step = {
   name: "deploy_to_portainer",
   applies: true,
   run: async (work) => {

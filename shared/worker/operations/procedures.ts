@@ -5,6 +5,7 @@ import { restart } from "./restart.ts";
 import { scale } from "./scale.ts";
 import { start } from "./start.ts";
 import type { Procedure } from "./step.ts";
+import { deleteStack, deployStack, rollbackStack, updateStack } from "./stack.ts";
 import { stop } from "./stop.ts";
 import { update } from "./update.ts";
 
@@ -17,4 +18,8 @@ export const procedures: Record<OperationKind, Procedure> = {
   stop,
   start,
   delete: remove,
+  deploy_stack: deployStack,
+  update_stack: updateStack,
+  rollback_stack: rollbackStack,
+  delete_stack: deleteStack,
 };

@@ -1,0 +1,178 @@
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { OrchestratorError } from "../../shared/orchestrators/errors.ts";
+import { createWorkerBed, type OperationRow, type WorkerBed } from "./support/bed.ts";
+
+interface StackAnswer {
+  stack: { id: string; stack_name: string };
+  operation: OperationRow;
+}
+
+let bed: WorkerBed;
+beforeAll(async () => {
+  bed = await createWorkerBed();
+});
+beforeEach(() => {
+  bed.cluster.workloads.clear();
+  bed.cluster.calls.length = 0;
+  bed.cluster.ready = true;
+});
+
+let number = 0;
+async function createStack(environment: Record<string, string> = {}): Promise<StackAnswer> {
+  return await bed.rpc<StackAnswer>("create_stack", {
+    spec: {
+      name: `stack-${++number}`,
+      template: "eliza-agent-template",
+      environment: { AGENT_NAME: "helper", DISCORD_TOKEN: "token-of-discord", ...environment },
+      labels: { team: "ai-agents" },
+    },
+  });
+}
+
+const update = (id: string, environment: Record<string, string>) =>
+  bed.rpc<StackAnswer>("update_stack", { stack_id: id, changes: { environment } });
+
+async function operations(id: string): Promise<OperationRow[]> {
+  return await bed.sql<OperationRow[]>`
+    select * from public.operations where stack_id = ${id} order by created_at
+  `;
+}
+
+async function rowOf(id: string) {
+  const [row] = await bed.sql`select * from public.stacks where id = ${id}`;
+  return row!;
+}
+
+async function runningStack(): Promise<StackAnswer["stack"]> {
+  const { stack } = await createStack();
+  await bed.run();
+  expect((await rowOf(stack.id)).state).toBe("running");
+  return stack;
+}
+
+const broken = () =>
+  new OrchestratorError("DEPLOYMENT_FAILED", "The image does not exist.", {
+    retryable: false,
+    details: { reason: "image_not_found" },
+  });
+
+describe("a stack is carried out like an agent", () => {
+  it("deploys the services of its template with the owner's variables", async () => {
+    const { stack } = await createStack({ REPLICAS: "3" });
+    await bed.run();
+    const [operation] = await operations(stack.id);
+    expect(operation).toMatchObject({ state: "succeeded", progress: 100, error: null });
+    expect(operation!.steps.map((step) => [step.name, step.status])).toEqual([
+      ["validate_configuration", "completed"],
+      ["deploy_to_portainer", "completed"],
+      ["verify_services", "completed"],
+    ]);
+    const { spec } = bed.cluster.workloads.get(stack.stack_name)!;
+    expect(spec).toMatchObject({ agentId: stack.id, replicas: 3, labels: { team: "ai-agents" } });
+    expect(spec.stack!.services).toMatchObject([{
+      name: "eliza-agent",
+      image: "elizaos/eliza:latest",
+      replicas: 3,
+      ports: [3000],
+      environment: { AGENT_NAME: "helper", DISCORD_TOKEN: "token-of-discord", PORT: "3000" },
+      networks: ["agent-network"],
+      volumes: [{ name: "agent-data", target: "/app/data" }],
+    }]);
+    expect(spec.stack!.networks).toEqual([{ name: "agent-network", encrypted: true }]);
+    expect(await rowOf(stack.id)).toMatchObject({
+      state: "running",
+      orchestrator: "portainer-compose",
+      portainer_stack_id: expect.any(String),
+    });
+    expect(bed.log.join("\n")).not.toContain("token-of-discord");
+  });
+
+  it("a create that was cut off makes one stack", async () => {
+    const { stack } = await createStack();
+    const made = bed.cluster.created;
+    bed.cluster.fail("deploy", {
+      works: true,
+      error: new OrchestratorError("UPSTREAM_UNAVAILABLE", "timed out", { ambiguous: true }),
+    });
+    await bed.run();
+    await bed.passTime();
+    await bed.run();
+    expect(bed.cluster.created).toBe(made + 1);
+    expect((await rowOf(stack.id)).state).toBe("running");
+  });
+
+  it("a fault that passes is tried again", async () => {
+    const { stack } = await createStack();
+    bed.cluster.fail("deploy", {
+      error: new OrchestratorError("UPSTREAM_UNAVAILABLE", "away", { retryable: true }),
+    });
+    await bed.run();
+    expect((await operations(stack.id))[0]).toMatchObject({ state: "running", attempts: 1 });
+    await bed.passTime();
+    await bed.run();
+    expect((await rowOf(stack.id)).state).toBe("running");
+  });
+
+  it("one that cannot be deployed is a dead letter", async () => {
+    const { stack } = await createStack();
+    bed.cluster.fail("deploy", { error: broken() });
+    await bed.run();
+    expect(await rowOf(stack.id)).toMatchObject({
+      state: "failed",
+      error: { code: "DEPLOYMENT_FAILED", details: { reason: "image_not_found" } },
+    });
+    expect(await bed.sql`select 1 from public.dead_letters where stack_id = ${stack.id}`)
+      .toHaveLength(1);
+  });
+});
+
+describe("updating", () => {
+  it("brings the services to what was asked for", async () => {
+    const stack = await runningStack();
+    await update(stack.id, { REPLICAS: "4", DISCORD_TOKEN: "another-token" });
+    await bed.run();
+    const { spec } = bed.cluster.workloads.get(stack.stack_name)!;
+    expect(spec).toMatchObject({ replicas: 4, revision: 2 });
+    expect(spec.stack!.services[0]!.environment.DISCORD_TOKEN).toBe("another-token");
+  });
+
+  it("goes back to the last good state when it fails", async () => {
+    const stack = await runningStack();
+    await update(stack.id, { REPLICAS: "4", DISCORD_TOKEN: "broken-token" });
+    bed.cluster.fail("deploy", { works: true, error: broken() });
+    await bed.run();
+    expect((await operations(stack.id)).map(({ kind, state }) => [kind, state])).toEqual([
+      ["deploy_stack", "succeeded"],
+      ["update_stack", "failed"],
+      ["rollback_stack", "succeeded"],
+    ]);
+    const { spec } = bed.cluster.workloads.get(stack.stack_name)!;
+    expect(spec).toMatchObject({ replicas: 1, revision: 3 });
+    expect(spec.stack!.services[0]!.environment.DISCORD_TOKEN).toBe("token-of-discord");
+    expect(await rowOf(stack.id)).toMatchObject({
+      state: "running",
+      error: { code: "DEPLOYMENT_FAILED", rolled_back: true },
+    });
+  });
+});
+
+describe("deleting", () => {
+  it("removes the services and then the row", async () => {
+    const stack = await runningStack();
+    await bed.rpc("delete_stack", { stack_id: stack.id });
+    await bed.run();
+    expect(bed.cluster.workloads.has(stack.stack_name)).toBe(false);
+    expect(await bed.sql`select 1 from public.stacks where id = ${stack.id}`).toHaveLength(0);
+    expect((await operations(stack.id)).at(-1)).toMatchObject({
+      kind: "delete_stack",
+      state: "succeeded",
+    });
+  });
+
+  it("removes what runs also when the owner's account is gone", async () => {
+    const stack = await runningStack();
+    await bed.sql`delete from public.stacks where id = ${stack.id}`;
+    await bed.run();
+    expect(bed.cluster.workloads.has(stack.stack_name)).toBe(false);
+  });
+});
