@@ -609,7 +609,7 @@ export type Database = {
       };
       "dead_letters": {
         Row: {
-          "agent_id": string;
+          "agent_id": string | null;
           "attempts": number;
           "created_at": string;
           "error": NonNullable<Json>;
@@ -617,11 +617,12 @@ export type Database = {
           "kind": string;
           "operation_id": string;
           "retried_as": string | null;
+          "stack_id": string | null;
           "user_id": string | null;
         };
         ComputedFields: never;
         Insert: {
-          "agent_id": string;
+          "agent_id"?: string | null;
           "attempts": number;
           "created_at"?: string;
           "error": NonNullable<Json>;
@@ -629,10 +630,11 @@ export type Database = {
           "kind": string;
           "operation_id": string;
           "retried_as"?: string | null;
+          "stack_id"?: string | null;
           "user_id"?: string | null;
         };
         Update: {
-          "agent_id"?: string;
+          "agent_id"?: string | null;
           "attempts"?: number;
           "created_at"?: string;
           "error"?: NonNullable<Json>;
@@ -640,6 +642,7 @@ export type Database = {
           "kind"?: string;
           "operation_id"?: string;
           "retried_as"?: string | null;
+          "stack_id"?: string | null;
           "user_id"?: string | null;
         };
         Relationships: [
@@ -780,7 +783,7 @@ export type Database = {
       };
       "operations": {
         Row: {
-          "agent_id": string;
+          "agent_id": string | null;
           "api_key_id": string | null;
           "attempts": number;
           "batch_id": string | null;
@@ -798,6 +801,7 @@ export type Database = {
           "request_id": string | null;
           "requested_by": string | null;
           "result": Json | null;
+          "stack_id": string | null;
           "started_at": string | null;
           "state": string;
           "steps": NonNullable<Json>;
@@ -805,7 +809,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
-          "agent_id": string;
+          "agent_id"?: string | null;
           "api_key_id"?: string | null;
           "attempts"?: number;
           "batch_id"?: string | null;
@@ -823,13 +827,14 @@ export type Database = {
           "request_id"?: string | null;
           "requested_by"?: string | null;
           "result"?: Json | null;
+          "stack_id"?: string | null;
           "started_at"?: string | null;
           "state"?: string;
           "steps"?: NonNullable<Json>;
           "user_id"?: string | null;
         };
         Update: {
-          "agent_id"?: string;
+          "agent_id"?: string | null;
           "api_key_id"?: string | null;
           "attempts"?: number;
           "batch_id"?: string | null;
@@ -847,6 +852,7 @@ export type Database = {
           "request_id"?: string | null;
           "requested_by"?: string | null;
           "result"?: Json | null;
+          "stack_id"?: string | null;
           "started_at"?: string | null;
           "state"?: string;
           "steps"?: NonNullable<Json>;
@@ -975,38 +981,159 @@ export type Database = {
         Row: {
           "command": (string)[] | null;
           "created_at": string;
+          "definition": Json | null;
+          "description": string | null;
           "health_path": string | null;
           "id": string;
-          "image": string;
+          "image": string | null;
           "labels": NonNullable<Json>;
           "name": string;
+          "parameters": NonNullable<Json>;
           "port": number | null;
+          "user_id": string | null;
           "version": number;
         };
         ComputedFields: never;
         Insert: {
           "command"?: (string)[] | null;
           "created_at"?: string;
+          "definition"?: Json | null;
+          "description"?: string | null;
           "health_path"?: string | null;
           "id"?: string;
-          "image": string;
+          "image"?: string | null;
           "labels"?: NonNullable<Json>;
           "name": string;
+          "parameters"?: NonNullable<Json>;
           "port"?: number | null;
-          "version"?: number;
+          "user_id"?: string | null;
+          "version": number;
         };
         Update: {
           "command"?: (string)[] | null;
           "created_at"?: string;
+          "definition"?: Json | null;
+          "description"?: string | null;
           "health_path"?: string | null;
           "id"?: string;
-          "image"?: string;
+          "image"?: string | null;
           "labels"?: NonNullable<Json>;
           "name"?: string;
+          "parameters"?: NonNullable<Json>;
           "port"?: number | null;
+          "user_id"?: string | null;
           "version"?: number;
         };
         Relationships: [];
+      };
+      "stacks": {
+        Row: {
+          "cluster_id": string | null;
+          "console_url": string | null;
+          "created_at": string;
+          "definition": NonNullable<Json>;
+          "deployed_at": string | null;
+          "endpoint_id": number | null;
+          "environment_keys": (string)[];
+          "error": Json | null;
+          "generation": number;
+          "id": string;
+          "labels": NonNullable<Json>;
+          "last_checked_at": string | null;
+          "name": string;
+          "networks": NonNullable<Json>;
+          "observed_generation": number;
+          "orchestrator": string | null;
+          "parameters": NonNullable<Json>;
+          "portainer_stack_id": string | null;
+          "replicas": number;
+          "services": NonNullable<Json>;
+          "stack_name": string;
+          "state": string;
+          "template": string;
+          "template_id": string | null;
+          "template_version": number;
+          "updated_at": string;
+          "user_id": string;
+          "volumes": NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cluster_id"?: string | null;
+          "console_url"?: string | null;
+          "created_at"?: string;
+          "definition": NonNullable<Json>;
+          "deployed_at"?: string | null;
+          "endpoint_id"?: number | null;
+          "environment_keys"?: (string)[];
+          "error"?: Json | null;
+          "generation"?: number;
+          "id"?: string;
+          "labels"?: NonNullable<Json>;
+          "last_checked_at"?: string | null;
+          "name": string;
+          "networks"?: NonNullable<Json>;
+          "observed_generation"?: number;
+          "orchestrator"?: string | null;
+          "parameters": NonNullable<Json>;
+          "portainer_stack_id"?: string | null;
+          "replicas": number;
+          "services"?: NonNullable<Json>;
+          "stack_name": string;
+          "state"?: string;
+          "template": string;
+          "template_id"?: string | null;
+          "template_version": number;
+          "updated_at"?: string;
+          "user_id": string;
+          "volumes"?: NonNullable<Json>;
+        };
+        Update: {
+          "cluster_id"?: string | null;
+          "console_url"?: string | null;
+          "created_at"?: string;
+          "definition"?: NonNullable<Json>;
+          "deployed_at"?: string | null;
+          "endpoint_id"?: number | null;
+          "environment_keys"?: (string)[];
+          "error"?: Json | null;
+          "generation"?: number;
+          "id"?: string;
+          "labels"?: NonNullable<Json>;
+          "last_checked_at"?: string | null;
+          "name"?: string;
+          "networks"?: NonNullable<Json>;
+          "observed_generation"?: number;
+          "orchestrator"?: string | null;
+          "parameters"?: NonNullable<Json>;
+          "portainer_stack_id"?: string | null;
+          "replicas"?: number;
+          "services"?: NonNullable<Json>;
+          "stack_name"?: string;
+          "state"?: string;
+          "template"?: string;
+          "template_id"?: string | null;
+          "template_version"?: number;
+          "updated_at"?: string;
+          "user_id"?: string;
+          "volumes"?: NonNullable<Json>;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stacks_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: false;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "stacks_template_id_fkey";
+            columns: ["template_id"];
+            isOneToOne: false;
+            referencedRelation: "stack_templates";
+            referencedColumns: ["id"];
+          },
+        ];
       };
     };
     Views: {
@@ -1037,7 +1164,9 @@ export type Database = {
         Args: { "agent_ids": (string)[]; "operation": string; "options"?: Json };
         Returns: Json;
       };
+      "create_stack": { Args: { "spec": Json }; Returns: Json };
       "delete_agent": { Args: { "agent_id": string }; Returns: Json };
+      "delete_stack": { Args: { "stack_id": string }; Returns: Json };
       "generate_api_key": {
         Args: {
           "email"?: string;
@@ -1066,6 +1195,10 @@ export type Database = {
           "severity"?: string;
           "since"?: string;
         };
+        Returns: Json;
+      };
+      "list_stacks": {
+        Args: { "row_limit"?: number; "row_offset"?: number; "status"?: (string)[] };
         Returns: Json;
       };
       "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
@@ -1103,11 +1236,13 @@ export type Database = {
         Args: { "cluster_id": string; "credential": string };
         Returns: undefined;
       };
+      "stack_snapshot": { Args: { "stack_id": string }; Returns: Json };
       "start_agent": { Args: { "agent_id": string }; Returns: Json };
       "stop_agent": { Args: { "agent_id": string }; Returns: Json };
       "system_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "update_agent": { Args: { "agent_id": string; "changes": Json }; Returns: Json };
       "update_profile": { Args: { "changes": Json }; Returns: Json };
+      "update_stack": { Args: { "changes": Json; "stack_id": string }; Returns: Json };
       "user_profile": { Args: Record<PropertyKey, never>; Returns: Json };
     };
     Enums: {
