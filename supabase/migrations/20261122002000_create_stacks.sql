@@ -321,6 +321,15 @@ create table private.stack_backups (
 );
 comment on table private.stack_backups is 'What each stack was when it last ran well, its environment in Vault; a failed update goes back to it.';
 
+-- When each stack was last looked at. Apart from the row, so that looking is not a change that clients see.
+create table private.stack_looks (
+  stack_id uuid primary key references public.stacks (id) on delete cascade,
+  claimed_at timestamptz not null
+);
+comment on table private.stack_looks is 'When a worker last took a stack to look at it.';
+insert into public.settings (category, key, value, description) values
+  ('collection', 'stack_seconds', '10', 'Seconds between two looks at the services of a stack.');
+
 create trigger stacks_touch_updated_at before update on public.stacks
   for each row when (old.generation is distinct from new.generation or old.state is distinct from new.state)
   execute function private.touch_updated_at();
@@ -927,6 +936,13 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  if (observation ->> 'gone')::boolean then
+    update public.stacks s set services = '[]', networks = '[]', volumes = '[]', last_checked_at = now(), state = 'failed',
+      error = jsonb_build_object('code', 'DEPLOYMENT_FAILED', 'message', 'The stack is not on its cluster any more',
+        'details', jsonb_build_object('component', 'portainer', 'reason', 'workload_missing'))
+    where s.id = observe_stack.stack_id and s.state = 'running';
+    return found;
+  end if;
   update public.stacks s set
     services = coalesce(observation -> 'services', s.services), networks = coalesce(observation -> 'networks', s.networks),
     volumes = coalesce(observation -> 'volumes', s.volumes), last_checked_at = now()
@@ -937,7 +953,39 @@ begin
   return found;
 end;
 $$;
-comment on function private.observe_stack is 'Stores what was seen of a stack {services, networks, volumes} → whether there was anything to store. Definer: called by the worker.';
+comment on function private.observe_stack is
+  'Stores what was seen of a stack {services, networks, volumes}, or with gone: true that one which ran is not there any more → whether there was anything to store. Definer: called by the worker.';
+
+create function private.claim_stack_looks(max_stacks integer) returns setof jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  pause constant interval := make_interval(secs => (private.setting('collection', 'stack_seconds'))::double precision);
+begin
+  return query
+  with due as (
+    select s.id from public.stacks s left join private.stack_looks l on l.stack_id = s.id
+    where s.state = 'running' and (l.claimed_at is null or l.claimed_at <= clock_timestamp() - pause)
+      -- What is known to be dead is not asked.
+      and not exists (select from public.circuit_breakers b where b.name = 'cluster:' || s.cluster_id::text and b.state <> 'closed')
+    order by l.claimed_at nulls first limit max_stacks
+    for no key update of s skip locked
+  ), claimed as (
+    insert into private.stack_looks as l (stack_id, claimed_at) select d.id, clock_timestamp() from due d
+    on conflict (stack_id) do update set claimed_at = excluded.claimed_at
+    returning l.stack_id
+  )
+  select jsonb_build_object('id', s.id, 'stack_name', s.stack_name, 'portainer_stack_id', s.portainer_stack_id,
+    'environment', private.parameter_values(s.parameters, private.stack_environment(s.id)),
+    'cluster', to_jsonb(c) || jsonb_build_object('credential', (
+      select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
+      where cc.cluster_id = c.id)))
+  from claimed k join public.stacks s on s.id = k.stack_id join public.clusters c on c.id = s.cluster_id;
+end;
+$$;
+comment on function private.claim_stack_looks is
+  'Takes running stacks that are due to be looked at → [{id, stack_name, portainer_stack_id, environment (to redact), cluster with credential}]. Holds secrets: never to be logged. Definer: called by the worker.';
 
 create function private.place_stack(stack_id uuid, placement jsonb) returns void
 language sql volatile security definer

@@ -1,5 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { OrchestratorError } from "../../shared/orchestrators/errors.ts";
+import type { Orchestrator } from "../../shared/orchestrators/types.ts";
+import { createStackRounds } from "../../shared/worker/stack-rounds.ts";
 import { createWorkerBed, type OperationRow, type WorkerBed } from "./support/bed.ts";
 
 interface StackAnswer {
@@ -153,6 +155,81 @@ describe("updating", () => {
       state: "running",
       error: { code: "DEPLOYMENT_FAILED", rolled_back: true },
     });
+  });
+});
+
+describe("looking at what runs", () => {
+  const lookAround = (orchestrator: Orchestrator = bed.cluster) =>
+    createStackRounds({
+      sql: bed.sql,
+      orchestratorFor: () => orchestrator,
+      log: (level, message, fields) => bed.log.push(JSON.stringify({ level, message, ...fields })),
+    })();
+  const due = () => bed.sql`delete from private.stack_looks`;
+
+  it("shows what a service has lost since it was deployed", async () => {
+    const stack = await runningStack();
+    const seen = await bed.cluster.inspect(
+      { agentId: stack.id, name: stack.stack_name, stackId: null, namespace: null },
+      AbortSignal.timeout(1000),
+    );
+    await due();
+    await lookAround({
+      ...bed.cluster,
+      inspect: (ref) =>
+        Promise.resolve({
+          ...seen!,
+          ref,
+          services: [{
+            id: "s",
+            name: `${ref.name}_eliza-agent`,
+            image: "elizaos/eliza:latest",
+            replicas: { running: 0, desired: 1 },
+            ports: [],
+          }],
+          networks: [{ name: "n", driver: "overlay", encrypted: true }],
+          volumes: [],
+        }),
+    });
+    expect(await rowOf(stack.id)).toMatchObject({
+      state: "running",
+      services: [{ replicas: { running: 0, desired: 1 } }],
+      networks: [{ name: "n", encrypted: true }],
+    });
+  });
+
+  it("one that somebody removed is failed, and an update without a difference brings it back", async () => {
+    const stack = await runningStack();
+    bed.cluster.workloads.clear();
+    await due();
+    await lookAround();
+    expect(await rowOf(stack.id)).toMatchObject({
+      state: "failed",
+      error: { details: { reason: "workload_missing" } },
+    });
+    await update(stack.id, {});
+    await bed.run();
+    expect(bed.cluster.workloads.has(stack.stack_name)).toBe(true);
+    expect(await rowOf(stack.id)).toMatchObject({ state: "running", error: null });
+  });
+
+  it("a cluster that does not answer changes nothing, and is not asked while its breaker is open", async () => {
+    const stack = await runningStack();
+    await due();
+    bed.cluster.fail("inspect", { error: broken() });
+    await lookAround();
+    expect((await rowOf(stack.id)).state).toBe("running");
+    await due();
+    await bed
+      .sql`insert into public.circuit_breakers (name, state) values (${`cluster:${bed.clusterId}`}, 'open')
+      on conflict (name) do update set state = 'open'`;
+    try {
+      bed.cluster.calls.length = 0;
+      await lookAround();
+      expect(bed.cluster.calls).toEqual([]);
+    } finally {
+      await bed.sql`delete from public.circuit_breakers`;
+    }
   });
 });
 

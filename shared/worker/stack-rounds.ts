@@ -1,0 +1,77 @@
+import type { Sql } from "postgres";
+import { mapLimited } from "../orchestrators/concurrency.ts";
+import type { ClusterConnection, Orchestrator } from "../orchestrators/types.ts";
+import type { Log } from "./log.ts";
+import { observationOf } from "./observation.ts";
+import { clusterOf, type StoredCluster } from "./queue.ts";
+import { createRedactor } from "./redaction.ts";
+
+export interface StackRoundsOptions {
+  /** Connection as the role that owns the migrations. */
+  sql: Sql;
+  orchestratorFor: (cluster: ClusterConnection) => Orchestrator;
+  log: Log;
+}
+
+/** Stacks one round takes; what is left over is due in the next one. */
+const MOST = 64;
+const AT_ONCE = 8;
+const LOOK_TIMEOUT_MS = 15_000;
+
+interface DueStack {
+  id: string;
+  stack_name: string;
+  portainer_stack_id: string | null;
+  environment: Record<string, string>;
+  cluster: StoredCluster;
+}
+
+/**
+ * Looks at the running stacks that are due (`collection.stack_seconds`, for all workers together), so that their
+ * services are shown as they are and not as they were deployed. Called as often as the worker is woken; it never
+ * throws, and a second call while one is under way joins it.
+ */
+export function createStackRounds(options: StackRoundsOptions): () => Promise<void> {
+  const { sql, orchestratorFor, log } = options;
+  let underWay: Promise<void> | null = null;
+
+  async function look(stack: DueStack): Promise<void> {
+    const cluster = clusterOf(stack.cluster);
+    try {
+      const seen = await orchestratorFor(cluster).inspect({
+        agentId: stack.id,
+        name: stack.stack_name,
+        stackId: stack.portainer_stack_id,
+        namespace: null,
+        composed: true,
+      }, AbortSignal.timeout(LOOK_TIMEOUT_MS));
+      const redactor = createRedactor([...Object.values(stack.environment), cluster.credential]);
+      const observation = seen === null ? { gone: true } : observationOf(seen, redactor, null);
+      await sql`
+        select private.observe_stack(${stack.id}, ${
+        sql.json(observation as Parameters<Sql["json"]>[0])
+      })
+      `;
+    } catch (error) {
+      log("warn", "a stack could not be looked at", {
+        stack_id: stack.id,
+        reason: error instanceof Error ? error.name : "unknown",
+      });
+    }
+  }
+
+  async function round(): Promise<void> {
+    try {
+      const rows = await sql<{ due: DueStack }[]>`select private.claim_stack_looks(${MOST}) as due`;
+      await mapLimited(rows, AT_ONCE, ({ due }) => look(due));
+    } catch (error) {
+      log("warn", "stacks could not be looked at", {
+        reason: error instanceof Error ? error.name : "unknown",
+      });
+    } finally {
+      underWay = null;
+    }
+  }
+
+  return () => underWay ??= round();
+}
