@@ -38,6 +38,7 @@ export interface ApiDependencies {
   log: (entry: Record<string, unknown>) => void;
   now?: () => Date;
   followMs?: number;
+  scanPatienceMs?: number;
   /** How long counts of requests are gathered before they are written. */
   countBatchMs?: number;
 }
@@ -107,6 +108,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       measureHealth: dependencies.measureHealth,
       version: dependencies.version,
       followMs: dependencies.followMs ?? FOLLOW_MS,
+      scanPatienceMs: dependencies.scanPatienceMs,
     };
     return route.method === "GET"
       ? await carryOutRead(handler, context, progress, shared)

@@ -28,6 +28,8 @@ export interface RouteContext {
   version: string;
   /** Longest that an answer may stream, in milliseconds. */
   followMs: number;
+  /** How long a request waits for a scan, in milliseconds; only tests are in more of a hurry. */
+  scanPatienceMs?: number;
 }
 
 /**
@@ -44,6 +46,11 @@ export interface RouteHandler<Input, Result, Facts, Outside = unknown> {
   outside?(input: Input, context: RouteContext): Promise<Outside>;
   /** The statement; its single value is named `result`. */
   statement(input: Input, context: RouteContext): SqlFragment;
+  /**
+   * Waits a little for work that was queued and gives its result as it is by then. Not with an
+   * `Idempotency-Key`, whose answer is kept in the transaction that queued the work.
+   */
+  settle?(result: Result, context: RouteContext): Promise<Result>;
   /** What the presenters are given. */
   facts(result: Result, input: Input, context: RouteContext, outside: Outside): Facts;
   present: Presenters<Facts>;

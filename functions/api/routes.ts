@@ -149,6 +149,12 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: "POST",
+    path: "/api/security/scan/{id}",
+    documented: [1, 2],
+    load: () => import("./routes/scan-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
     path: "/api/auth/generate-key",
     documented: [1],
     load: () => import("./routes/generate-key.ts").then((module) => module.handler),

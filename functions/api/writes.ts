@@ -69,7 +69,8 @@ export async function carryOutWrite(
   const outside = await handler.outside?.(input, context);
   const result = await runAsCaller(context.sql, context.caller, context.request, statement);
   if (handler.wakesWorker) wakeWorker();
-  const facts = handler.facts(result, input, context, outside);
+  const settled = handler.settle === undefined ? result : await handler.settle(result, context);
+  const facts = handler.facts(settled, input, context, outside);
   return respond(answerOf(handler, facts, context, await answering));
 }
 

@@ -5,6 +5,7 @@ import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { createJsonLog } from "../../shared/worker/log.ts";
 import { keepOrchestrators } from "../../shared/worker/orchestrators.ts";
 import { createHealthRounds } from "../../shared/worker/health-rounds.ts";
+import { createScanRounds } from "../../shared/worker/scans/scan-rounds.ts";
 import { createStackRounds } from "../../shared/worker/stack-rounds.ts";
 import { createWorker } from "../../shared/worker/worker.ts";
 import { createAuthorizer } from "./authorize.ts";
@@ -25,6 +26,7 @@ const measureHealth = createHealthRounds({
   probeServices: createServiceProbes(probeOptions((name) => environment[name])),
   log,
 });
+const scan = createScanRounds({ sql, orchestratorFor, log });
 const lookAtStacks = createStackRounds({ sql, orchestratorFor, log });
 
 const runtime = globalThis as unknown as {
@@ -138,6 +140,7 @@ Deno.serve(async (request) => {
     }, { status: 503 });
   }
   runtime.EdgeRuntime.waitUntil(measureHealth());
+  runtime.EdgeRuntime.waitUntil(scan());
   runtime.EdgeRuntime.waitUntil(lookAtStacks());
   const joined = running;
   if (running) {

@@ -234,6 +234,11 @@ export const restartAgentBody = z.strictObject({
 /** `stop`, `start` and `delete` take nothing; `{}` is what many clients send. */
 export const emptyBody = z.strictObject({}, "must be empty");
 
+/** Body of `POST /api/security/scan/{id}`; the seeds send none. `force` scans anew although the last scan is fresh. */
+export const scanAgentBody = z.strictObject({
+  force: z.boolean("must be true or false").default(false),
+}, "must be an object");
+
 const ROLES = ["user", "operator", "admin"] as const;
 
 /** Body of `POST /api/auth/generate-key` (seed 001); `permissions` and `expiresAt` are ours. */

@@ -949,6 +949,97 @@ export type Database = {
         };
         Relationships: [];
       };
+      "security_scans": {
+        Row: {
+          "agent_id": string;
+          "cluster_id": string | null;
+          "containers_examined": number | null;
+          "created_at": string;
+          "error": Json | null;
+          "event_id": string | null;
+          "findings": NonNullable<Json>;
+          "finished_at": string | null;
+          "generation": number;
+          "id": string;
+          "images": (string)[];
+          "passed": boolean | null;
+          "recommendations": (string)[];
+          "request_id": string | null;
+          "requested_by": string | null;
+          "scanner": string | null;
+          "started_at": string | null;
+          "state": string;
+          "supabase_compliance": Json | null;
+          "unavailable_reason": string | null;
+          "user_id": string;
+          "vulnerabilities": Json | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "cluster_id"?: string | null;
+          "containers_examined"?: number | null;
+          "created_at"?: string;
+          "error"?: Json | null;
+          "event_id"?: string | null;
+          "findings"?: NonNullable<Json>;
+          "finished_at"?: string | null;
+          "generation": number;
+          "id"?: string;
+          "images"?: (string)[];
+          "passed"?: boolean | null;
+          "recommendations"?: (string)[];
+          "request_id"?: string | null;
+          "requested_by"?: string | null;
+          "scanner"?: string | null;
+          "started_at"?: string | null;
+          "state"?: string;
+          "supabase_compliance"?: Json | null;
+          "unavailable_reason"?: string | null;
+          "user_id": string;
+          "vulnerabilities"?: Json | null;
+        };
+        Update: {
+          "agent_id"?: string;
+          "cluster_id"?: string | null;
+          "containers_examined"?: number | null;
+          "created_at"?: string;
+          "error"?: Json | null;
+          "event_id"?: string | null;
+          "findings"?: NonNullable<Json>;
+          "finished_at"?: string | null;
+          "generation"?: number;
+          "id"?: string;
+          "images"?: (string)[];
+          "passed"?: boolean | null;
+          "recommendations"?: (string)[];
+          "request_id"?: string | null;
+          "requested_by"?: string | null;
+          "scanner"?: string | null;
+          "started_at"?: string | null;
+          "state"?: string;
+          "supabase_compliance"?: Json | null;
+          "unavailable_reason"?: string | null;
+          "user_id"?: string;
+          "vulnerabilities"?: Json | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "security_scans_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: false;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "security_scans_cluster_id_fkey";
+            columns: ["cluster_id"];
+            isOneToOne: false;
+            referencedRelation: "clusters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "settings": {
         Row: {
           "category": string;
@@ -1218,6 +1309,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "scan_agent": { Args: { "agent_id": string; "force"?: boolean }; Returns: Json };
       "search_agents": {
         Args: {
           "created_after"?: string;
@@ -1232,6 +1324,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "security_scan": { Args: { "scan_id": string }; Returns: Json };
       "set_cluster_credential": {
         Args: { "cluster_id": string; "credential": string };
         Returns: undefined;

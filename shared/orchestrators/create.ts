@@ -96,6 +96,7 @@ function guarded(driver: Orchestrator): Orchestrator {
     inspect: guard(1, driver.inspect),
     logs: guard(3, driver.logs),
     metrics: guard(1, driver.metrics),
+    ...(driver.examine ? { examine: guard(2, driver.examine) } : {}),
     health: guard(0, driver.health),
   };
 }

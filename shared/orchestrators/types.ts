@@ -1,4 +1,5 @@
 import type { OrchestratorErrorCode } from "./errors.ts";
+import type { Examination, ExaminationRequest } from "./posture.ts";
 
 /** What a `clusters` row of this kind speaks. Which engine stands behind a Portainer is found out by asking it. */
 export type ClusterKind = "portainer" | "kubernetes";
@@ -341,6 +342,12 @@ export interface Orchestrator {
   ): Promise<LogPage>;
   /** One sample per running container; null when the cluster has no metrics (Kubernetes without metrics-server). */
   metrics(ref: WorkloadRef, signal: AbortSignal): Promise<ContainerMetrics[] | null>;
+  /** For a security scan: how the containers are set up and what is known of their images; null without a workload. */
+  examine?(
+    ref: WorkloadRef,
+    request: ExaminationRequest,
+    signal: AbortSignal,
+  ): Promise<Examination | null>;
   /** Never throws for an unreachable cluster: that is what it reports. */
   health(signal: AbortSignal): Promise<ClusterHealth>;
 }

@@ -105,6 +105,25 @@ describe("behind the gateway", () => {
     ).toBeGreaterThan(0);
     await as(three.metrics3, call("GET", `${path}/metrics`, { edition: 3 }));
 
+    const scan = await as(
+      two.scan2,
+      call("POST", `/api/security/scan/${made.agent.id}`, { edition: 2 }),
+    );
+    expect(scan).toMatchObject({
+      status: "COMPLETED",
+      results: {
+        // The local engine has no scanner.
+        passed: null,
+        vulnerabilities: null,
+        supabase_compliance: {
+          rls_policies_verified: true,
+          data_encryption_enabled: true,
+          audit_logging_active: true,
+        },
+      },
+    });
+    expect(scan.results!.recommendations.join()).toContain("plain_secrets: ");
+
     const scaled = await as(
       three.scaled3,
       call("POST", `${path}/scale`, { edition: 3, body: { replicas: 2, strategy: "rolling" } }),

@@ -23,6 +23,8 @@ const tables = [
   "agent_metrics_latest",
   "container_events",
   "api_keys",
+  "security_events",
+  "security_scans",
 ];
 
 beforeAll(async () => {
@@ -35,6 +37,8 @@ beforeAll(async () => {
     .sql`insert into agent_logs (agent_id, user_id, timestamp, level, message) values (${agentId}, ${owner.id}, now(), 'INFO', 'x')`;
   await world
     .sql`insert into agent_metrics (agent_id, user_id, replicas) values (${agentId}, ${owner.id}, 1)`;
+  await world.sql`select private.write_security_event('AUTH_FAILURE', 'HIGH', ${owner.id}, 'x')`;
+  await owner.do((t) => t`select scan_agent(${agentId})`);
   await world
     .sql`select private.observe_deployment(${agentId}, '{"containers": [{"id": "c", "name": "n", "status": "running"}]}')`;
 });

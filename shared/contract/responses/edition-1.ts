@@ -169,6 +169,22 @@ export const securityEvents1 = z.object({
   total: count,
 });
 
+const scanResults1 = z.object({
+  passed: z.boolean().nullable(),
+  // Null where nobody scanned the images: unknown is not none.
+  vulnerabilities: z.object({ critical: count, high: count, medium: count, low: count }).nullable(),
+  recommendations: z.array(z.string()),
+});
+
+/** Results and time of a scan that is not finished, or has failed, are null. */
+export const scan1 = z.object({
+  agentId: uuid,
+  scanId: uuid,
+  status: z.enum(["QUEUED", "RUNNING", "COMPLETED", "FAILED"]),
+  results: scanResults1.nullable(),
+  scannedAt: time.nullable(),
+});
+
 export const error1 = z.object({
   error: z.object({
     code: z.string(),

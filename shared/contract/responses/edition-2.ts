@@ -7,6 +7,7 @@ import {
   logs1,
   metrics1,
   scaled1,
+  scan1,
   state1,
   status1,
   system1,
@@ -198,6 +199,18 @@ export const securityEvents2 = z.object({
   })),
   total: count,
   user_id: uuid,
+});
+
+export const scan2 = scan1.extend({
+  user_id: uuid,
+  results: scan1.shape.results.unwrap().extend({
+    supabase_compliance: z.object({
+      rls_policies_verified: z.boolean(),
+      data_encryption_enabled: z.boolean(),
+      audit_logging_active: z.boolean(),
+    }),
+  }).nullable(),
+  security_event_logged: z.boolean(),
 });
 
 export const error2 = z.object({

@@ -15,6 +15,7 @@ import type {
   WorkloadSpec,
 } from "../types.ts";
 import { createKubernetesApi } from "./api.ts";
+import { examinePods } from "./examine.ts";
 import { clusterFigures } from "./figures.ts";
 import { CONTAINER, KINDS, manifests, objectName, RESTART_ANNOTATION } from "./manifests.ts";
 import {
@@ -356,6 +357,11 @@ export function createKubernetesDriver(
           networkTx: null,
         }];
       });
+    },
+
+    async examine(ref, _request, signal) {
+      const found = await ownDeployment(ref.name, ref.agentId, signal);
+      return found === null ? null : await examinePods(api, ref.agentId, signal);
     },
 
     async health(signal) {

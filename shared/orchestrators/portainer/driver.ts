@@ -13,6 +13,7 @@ import type {
 import { createPortainerApi, type Endpoint, portainerBase, portainerHeaders } from "./api.ts";
 import { createComposeEngine } from "./compose.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
+import { examineStack } from "./examine.ts";
 import { engineFigures, engineSize, swarmNodes } from "./figures.ts";
 import { readDockerLogs } from "./logs.ts";
 import {
@@ -186,6 +187,12 @@ export function createPortainerDriver(
       const backend = await connect(signal);
       if ("kubernetes" in backend) return await backend.kubernetes.metrics(ref, signal);
       return await backend.docker.metrics(ref, signal);
+    },
+
+    async examine(ref, request, signal) {
+      const backend = await connect(signal);
+      if ("kubernetes" in backend) return await backend.kubernetes.examine!(ref, request, signal);
+      return await examineStack(api, backend.docker, ref, request, signal);
     },
 
     async health(signal) {

@@ -1,0 +1,148 @@
+import { z } from "zod";
+import { OrchestratorError } from "../errors.ts";
+import { createFrameReader } from "../log-lines.ts";
+import {
+  type ExaminationRequest,
+  parseTrivyReport,
+  type Vulnerability,
+  type VulnerabilityReport,
+} from "../posture.ts";
+import type { PortainerApi } from "./api.ts";
+
+/** A report beyond this is refused. */
+const MOST_REPORT_BYTES = 32 * 1024 * 1024;
+/** The first scan of an engine fetches the scanner's database. */
+const SCAN_TIMEOUT_MS = 80_000;
+const MEMORY_BYTES = 1024 ** 3;
+/** Answers of engines, and of credentials, that do not let us. */
+const NOT_OFFERED = [400, 403, 404, 405, 501];
+
+const created = z.object({ Id: z.string() });
+const waited = z.object({ StatusCode: z.number() });
+const images = z.array(z.object({ RepoTags: z.array(z.string()).nullish() }));
+
+/**
+ * Scans images on the engine that holds them, by a container of Trivy (or of any scanner that takes its words). Only an
+ * image that is on the engine already is run: whoever put it there let a scanner read the engine's images, for which it
+ * gets the engine's socket. None is ever pulled for that.
+ */
+export async function scanImages(
+  api: PortainerApi,
+  scanned: string[],
+  request: ExaminationRequest,
+  signal: AbortSignal,
+): Promise<VulnerabilityReport> {
+  if (scanned.length === 0) {
+    return unavailable("There is no container whose image could be scanned.");
+  }
+  const scanner = await findScanner(api, request.scannerImage, signal);
+  if (scanner === null) {
+    return unavailable(`The engine has no image of a scanner (${request.scannerImage}).`);
+  }
+  const vulnerabilities: Vulnerability[] = [];
+  for (const [index, image] of scanned.entries()) {
+    const report = await runScanner(api, scanner, image, `${request.id}-${index}`, signal);
+    if (report === null) return unavailable("The scanner gave no report.");
+    vulnerabilities.push(...report);
+  }
+  return { available: true, scanner, vulnerabilities };
+}
+
+const unavailable = (reason: string): VulnerabilityReport => ({ available: false, reason });
+
+async function findScanner(
+  api: PortainerApi,
+  repository: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { data } = await api.docker.json(
+    {
+      path: "/images/json",
+      query: { filters: JSON.stringify({ reference: [repository] }) },
+      accept: NOT_OFFERED,
+    },
+    images,
+    signal,
+  );
+  return data?.flatMap(({ RepoTags }) => RepoTags ?? [])
+    .find((tag) => tag.startsWith(`${repository}:`)) ?? null;
+}
+
+/** One image's report; null when the scanner failed. A scan that an earlier attempt began is waited for, not repeated. */
+async function runScanner(
+  api: PortainerApi,
+  scanner: string,
+  image: string,
+  id: string,
+  signal: AbortSignal,
+): Promise<Vulnerability[] | null> {
+  const name = `agent-launchpad-scan-${id}`;
+  const made = await api.docker.json(
+    {
+      method: "POST",
+      path: "/containers/create",
+      query: { name },
+      body: {
+        Image: scanner,
+        Cmd: ["image", "--quiet", "--format", "json", "--scanners", "vuln", "--", image],
+        Labels: { "agent-launchpad.scan": id },
+        HostConfig: {
+          Binds: [
+            "/var/run/docker.sock:/var/run/docker.sock:ro",
+            "agent-launchpad-scanner-cache:/root/.cache",
+          ],
+          CapDrop: ["ALL"],
+          SecurityOpt: ["no-new-privileges"],
+          Memory: MEMORY_BYTES,
+        },
+      },
+      accept: [...NOT_OFFERED, 409],
+    },
+    created,
+    signal,
+  );
+  if (made.data === null && made.status !== 409) return null;
+  const path = `/containers/${encodeURIComponent(name)}`;
+  // 304: it was started before.
+  await api.docker.send({ method: "POST", path: `${path}/start`, accept: [304] }, signal);
+  const { data: ended } = await api.docker.json(
+    { method: "POST", path: `${path}/wait`, timeoutMs: SCAN_TIMEOUT_MS },
+    waited,
+    signal,
+  );
+  const report = ended?.StatusCode === 0 ? await readReport(api, path, signal) : null;
+  await api.docker.send(
+    { method: "DELETE", path, query: { force: true }, accept: [404, 409] },
+    signal,
+  );
+  return report;
+}
+
+async function readReport(
+  api: PortainerApi,
+  path: string,
+  signal: AbortSignal,
+): Promise<Vulnerability[] | null> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let size = 0;
+  const read = createFrameReader((stream, payload) => {
+    if (stream === "stdout") text += decoder.decode(payload, { stream: true });
+  });
+  await api.docker.stream(
+    { path: `${path}/logs`, query: { stdout: true, stderr: false } },
+    (chunk) => {
+      size += chunk.length;
+      read(chunk);
+      return size <= MOST_REPORT_BYTES;
+    },
+    signal,
+  );
+  if (size > MOST_REPORT_BYTES) {
+    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The scanner's report is too large.", {
+      retryable: false,
+      details: { reason: "too_large" },
+    });
+  }
+  return parseTrivyReport(text);
+}
