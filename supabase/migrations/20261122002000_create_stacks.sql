@@ -671,6 +671,8 @@ begin
     faults := faults || '{"template": "Template is required"}';
   end if;
   perform private.refuse_faults(faults);
+  -- The same lock that counts replicas: two requests at once would both find the name free.
+  perform pg_advisory_xact_lock(hashtextextended('agents:' || owner::text, 0));
   if exists (select from public.stacks s where s.user_id = owner and s.name = spec ->> 'name') then
     perform private.refuse_faults('{"name": "You have a stack of this name already"}');
   end if;
@@ -689,6 +691,7 @@ begin
   -- One account of Portainer's serves all users, so a taken name gets a suffix: an error would tell that it is taken.
   wanted := private.slug(spec ->> 'name');
   made.id := gen_random_uuid();
+  perform pg_advisory_xact_lock(hashtextextended(format('stack_name:%s:%s', chosen.id, wanted), 0));
   if exists (select from public.deployments d where d.cluster_id = chosen.id and d.stack_name = wanted)
     or exists (select from public.stacks s where s.cluster_id = chosen.id and s.stack_name = wanted)
   then

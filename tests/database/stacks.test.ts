@@ -155,6 +155,22 @@ describe("creating", () => {
     });
   });
 
+  test("of two requests at once with one name one is told that it is taken", async () => {
+    const name = "at-once";
+    const both = await Promise.allSettled([create(owner, { name }), create(owner, { name })]);
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const lost = both.find((one) => one.status === "rejected")!;
+    expect(await refusal(Promise.reject((lost as PromiseRejectedResult).reason))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      details: { name: "You have a stack of this name already" },
+    });
+    const others = await Promise.all([
+      create(stranger, { name: "by-two" }),
+      create(owner, { name: "by-two" }),
+    ]);
+    expect(new Set(others.map(({ stack }) => stack.stack_name)).size).toBe(2);
+  });
+
   test("an agent does not get the name of a stack", async () => {
     const { stack } = await create(owner, { name: "taken-by-stack" });
     const rows = await stranger.do((t) =>

@@ -190,6 +190,31 @@ describe.each([
   }
 });
 
+it("Kubernetes behind Portainer is refused in words, before anything is sent to it", async () => {
+  const sent: string[] = [];
+  const orchestrator = createOrchestrator({
+    id: randomUUID(),
+    name: "kubernetes behind Portainer",
+    kind: "portainer",
+    url: "http://portainer.test",
+    endpointId: 3,
+    namespace: null,
+    credential: "ptr_test",
+    options: {},
+  }, {
+    fetch: (input) => {
+      sent.push(new URL(String(input)).pathname);
+      return Promise.resolve(Response.json({ Id: 3, Type: 5, URL: "", PublicURL: "", Status: 1 }));
+    },
+  });
+  await expect(orchestrator.deploy(specOf([service("one", 1)]), signal)).rejects.toMatchObject({
+    code: "DEPLOYMENT_FAILED",
+    retryable: false,
+    details: { reason: "not_supported" },
+  });
+  expect(sent).toEqual(["/api/endpoints/3"]);
+});
+
 it("every image is pulled once", () => {
   const services = [service("a", 1), service("b", 1), service("c", 1, { image: "redis:7" })];
   expect(imagesOf(specOf(services))).toEqual([image, "redis:7"]);

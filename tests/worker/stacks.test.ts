@@ -2,6 +2,7 @@ import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { OrchestratorError } from "../../shared/orchestrators/errors.ts";
 import type { Orchestrator } from "../../shared/orchestrators/types.ts";
 import { createStackRounds } from "../../shared/worker/stack-rounds.ts";
+import type { ScriptedOrchestrator } from "./support/scripted-orchestrator.ts";
 import { createWorkerBed, type OperationRow, type WorkerBed } from "./support/bed.ts";
 
 interface StackAnswer {
@@ -155,6 +156,41 @@ describe("updating", () => {
       state: "running",
       error: { code: "DEPLOYMENT_FAILED", rolled_back: true },
     });
+  });
+});
+
+it("a Swarm that went back by itself is not sent the same file again", async () => {
+  const stack = await runningStack();
+  await update(stack.id, { REPLICAS: "4" });
+  let sent = 0;
+  const swarm: ScriptedOrchestrator = {
+    ...bed.cluster,
+    deploy: (spec, signal) => {
+      if (spec.revision === 2) sent++;
+      return bed.cluster.deploy(spec, signal);
+    },
+    inspect: async (ref, signal) => {
+      const state = await bed.cluster.inspect(ref, signal);
+      if (state?.revision !== 2) return state;
+      const details = { reason: "rolled_back" };
+      const failure = { code: "DEPLOYMENT_FAILED" as const, message: "Rolled back.", details };
+      return { ...state, revision: 1, status: "active", settled: false, failure };
+    },
+  };
+  bed.clusters.set(bed.clusterId, swarm);
+  try {
+    for (let pass = 0; pass < 3; pass++) {
+      await bed.run();
+      await bed.passTime();
+    }
+  } finally {
+    bed.clusters.delete(bed.clusterId);
+  }
+  expect(sent).toBe(1);
+  expect(await rowOf(stack.id)).toMatchObject({
+    state: "running",
+    replicas: 1,
+    error: { rolled_back: true, details: { reason: "rolled_back" } },
   });
 });
 
