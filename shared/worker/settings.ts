@@ -47,7 +47,7 @@ const DEFAULTS: WorkerSettings = {
   collectionTimeoutSeconds: 15,
   logReadBytes: 262_144,
   logCatchUps: 2,
-  logPageBytes: 2_097_152,
+  logPageBytes: 4_194_304,
   logCatchUpBytes: 16_777_216,
   logLagSeconds: 20,
 };

@@ -110,6 +110,24 @@ describe("an operation is carried out to its end", () => {
     expect(await bed.operation(id)).toMatchObject({ state: "succeeded" });
   });
 
+  it("a change made after the containers were updated is brought to them before the update ends", async () => {
+    const id = await runningAgent();
+    bed.cluster.ready = false;
+    await bed.rpc("update_agent", { agent_id: id, changes: { environment: { MODE: "second" } } });
+    await bed.run();
+    expect((await stackOf(id)).spec.environment.MODE).toBe("second");
+    await bed.sql`update public.agents set system_prompt = 'changed since' where id = ${id}`;
+    bed.cluster.ready = true;
+    await bed.passTime();
+    await bed.run();
+    expect((await stackOf(id)).spec.environment.AGENT_SYSTEM_PROMPT).toBe("changed since");
+    const [deployment] = await bed.sql`
+      select d.observed_generation = a.generation as current
+      from public.deployments d join public.agents a on a.id = d.agent_id where a.id = ${id}
+    `;
+    expect(deployment).toMatchObject({ current: true });
+  });
+
   it("waiting for containers costs no attempt", async () => {
     bed.cluster.ready = false;
     const id = await bed.createAgent();

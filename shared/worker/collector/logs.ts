@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers";
 import { toNanoseconds } from "../../orchestrators/timestamps.ts";
 import type { LogLine, Orchestrator, WorkloadRef } from "../../orchestrators/types.ts";
 import type { Clock } from "../clock.ts";
@@ -57,7 +58,7 @@ export async function readLogs(
       sources.slice(start, start + READ_AT_ONCE).map(async (source) => {
         const before = cursors[source.id] ?? null;
         const page = await readPage(source, before, limitBytes, tools);
-        round.rows.push(...rowsOf(page.lines, source, tools));
+        for (const row of await rowsOf(page.lines, source, tools)) round.rows.push(row);
         if (page.cursor !== null) round.cursors[source.id] = page.cursor;
         if (page.truncated) round.behind.push(source);
       }),
@@ -96,12 +97,22 @@ function stepOver(timestamp: string): string {
   return fromNanoseconds((toNanoseconds(timestamp) ?? 0n) + 1n);
 }
 
-function rowsOf(lines: LogLine[], source: LogSource, { redactor, clock }: Tools): LogRow[] {
+/** After so many lines others get their turn: leases, kicks and the copy that is under way. */
+const LINES_AT_A_TIME = 2000;
+
+async function rowsOf(
+  lines: LogLine[],
+  source: LogSource,
+  { redactor, clock }: Tools,
+): Promise<LogRow[]> {
   const texts = redactor.texts(lines.map((line) => line.message));
   const oldest = new Date(clock.now() - OLDEST_DAYS * 86_400_000).toISOString();
   const rows: LogRow[] = [];
   let tooOld = 0;
   for (const [index, line] of lines.entries()) {
+    if (index % LINES_AT_A_TIME === LINES_AT_A_TIME - 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     if (line.timestamp < oldest) {
       tooOld++;
       continue;

@@ -89,8 +89,9 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
       sql.begin(async (transaction) => {
         // Rows and cursor are kept or lost together, and what was lost is read again: no need to wait for the disk.
         const [held] = await transaction`
-          select set_config('synchronous_commit', 'off', true) from private.collections
-          where agent_id = ${collection.agent_id} and leased_by = ${worker} for update
+          update private.collections set cursor = ${json(cursor)}
+          where agent_id = ${collection.agent_id} and leased_by = ${worker}
+          returning set_config('synchronous_commit', 'off', true)
         `;
         if (held === undefined) throw new CollectionLost("the deployment is not ours to look at");
         if (observation !== null) {
@@ -126,16 +127,10 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
             )
           `;
         }
-        if (nextInSeconds === undefined) {
-          await transaction`
-            update private.collections set cursor = ${json(cursor)}
-            where agent_id = ${collection.agent_id}
-          `;
-        } else {
+        if (nextInSeconds !== undefined) {
           await transaction`
             select private.finish_collection(
-              ${collection.agent_id}, ${json(cursor)}, ${`${nextInSeconds} seconds`}::interval,
-              ${json(done)}
+              ${collection.agent_id}, null, ${`${nextInSeconds} seconds`}::interval, ${json(done)}
             )
           `;
         }
