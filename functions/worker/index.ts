@@ -36,16 +36,6 @@ const runtime = globalThis as unknown as {
 let running = false;
 let again = false;
 
-async function register(): Promise<void> {
-  registered ??= registerDefaultCluster(sql, Deno.env.toObject());
-  try {
-    await registered;
-  } catch (error) {
-    registered = null;
-    throw error;
-  }
-}
-
 async function work(): Promise<void> {
   running = true;
   again = false;
@@ -130,10 +120,10 @@ Deno.serve(async (request) => {
   }
   // Whoever wakes the worker before the first agent is created may rely on the default cluster.
   try {
-    await register();
+    await ready();
   } catch (error) {
     log("error", "the default cluster could not be registered", {
-      reason: error instanceof Error ? error.message : "unknown",
+      reason: reasonOf(error),
     });
     return Response.json({
       error: { code: "UPSTREAM_UNAVAILABLE", message: "The database does not answer" },
