@@ -404,8 +404,9 @@ describe("whose batch", () => {
   test("a stranger neither reads nor cancels it", async () => {
     const stranger = await world.person();
     const made = await batch("restart", await runningAgents(2), { max_concurrent: 1 });
-    for (const attempt of [look(made.batch.id, stranger), cancel(made.batch.id, stranger)]) {
-      expect(await refusal(attempt)).toMatchObject({ code: "NOT_FOUND", status: 404 });
+    for (const attempt of [look, cancel]) {
+      expect(await refusal(attempt(made.batch.id, stranger)))
+        .toMatchObject({ code: "NOT_FOUND", status: 404 });
     }
     expect(await stranger.do((t) => t`select * from batches`)).toHaveLength(0);
   });
