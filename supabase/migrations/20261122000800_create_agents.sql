@@ -292,6 +292,7 @@ set search_path = ''
 as $$
 declare
   by_client constant boolean := current_user in ('authenticated', 'anon');
+  deployable_changed boolean;
 begin
   if tg_op = 'INSERT' then
     new.framework := coalesce(new.framework, 'openai');
@@ -321,17 +322,25 @@ begin
       jsonb_build_object('status', 'Status must be one of: idle, thinking, responding, error, offline, updated'), 400,
       'Use scale_agent, restart_agent, stop_agent, start_agent or delete_agent to change where an agent runs.');
   end if;
-  perform private.refuse_faults(private.agent_faults(new));
 
   if tg_op = 'INSERT' then
+    perform private.refuse_faults(private.agent_faults(new));
     if by_client then
       perform private.check_agent_limit(new.user_id);
     end if;
-  elsif (new.name, new.framework, new.model, new.system_prompt, new.settings, new.character, new.plugins, new.platforms,
-      new.resources, new.replicas, new.scaling, new.environment_keys, new.portainer, new.supabase_config, new.enabled_tools)
-    is distinct from (old.name, old.framework, old.model, old.system_prompt, old.settings, old.character, old.plugins, old.platforms,
-      old.resources, old.replicas, old.scaling, old.environment_keys, old.portainer, old.supabase_config, old.enabled_tools)
-  then
+    return new;
+  end if;
+  deployable_changed := (new.name, new.framework, new.model, new.system_prompt, new.settings, new.character, new.plugins,
+      new.platforms, new.resources, new.replicas, new.scaling, new.environment_keys, new.portainer, new.supabase_config,
+      new.enabled_tools)
+    is distinct from (old.name, old.framework, old.model, old.system_prompt, old.settings, old.character, old.plugins,
+      old.platforms, old.resources, old.replicas, old.scaling, old.environment_keys, old.portainer, old.supabase_config,
+      old.enabled_tools);
+  -- A mere change of status, the most frequent one, has nothing to check.
+  if deployable_changed or (new.description, new.role, new.avatar) is distinct from (old.description, old.role, old.avatar) then
+    perform private.refuse_faults(private.agent_faults(new));
+  end if;
+  if deployable_changed then
     new.generation := greatest(new.generation, old.generation + 1);
   end if;
   return new;
