@@ -8,6 +8,7 @@ type Piece = () => Promise<{ run(): Promise<BenchResult | BenchResult[]> }>;
 
 const pieces: Record<string, Piece> = {
   lists: () => import("./bench/lists.ts"),
+  search: () => import("./bench/search.ts"),
   requests: () => import("./bench/requests.ts"),
   functions: () => import("./bench/functions.ts"),
   start: () => import("./bench/start.ts"),
