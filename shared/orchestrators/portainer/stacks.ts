@@ -12,6 +12,8 @@ const RECORD_GRACE_MS = 60_000;
 const CLAIM_GRACE_MS = 30_000;
 /** How long a create whose answer was lost is looked for, at once. */
 const SETTLE_MS = 5_000;
+/** Longer than it takes to look at a dead claim and then to remove it. */
+const TAKEOVER_MS = 1_000;
 const POLL_MS = 500;
 /** How long a Swarm may take to end a stack's tasks; Docker kills them after ten seconds. */
 const BUSY_MS = 20_000;
@@ -97,7 +99,12 @@ async function claim(
   const id = crypto.randomUUID();
   for (let attempt = 1;; attempt++) {
     const mine = { id, agentId: spec.agentId, at: context.now() };
-    const holder = await engine.claim(spec.name, mine, signal);
+    let holder = await engine.claim(spec.name, mine, signal);
+    if (holder === null && attempt > 1) {
+      // Another who found the same dead claim may have taken ours away for it: a volume has no id to tell them apart by.
+      await context.sleep(TAKEOVER_MS, signal);
+      holder = await engine.claim(spec.name, mine, signal);
+    }
     if (holder === null) return null;
     if (await awaitRecord(context, spec, SETTLE_MS, signal)) {
       return await ownStack(context, spec.name, spec.agentId, signal);
