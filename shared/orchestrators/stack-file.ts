@@ -47,7 +47,7 @@ export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
     version: "3.8",
     services: mapServices(spec, (service) => {
       // When a batch covers every replica, stopping first would leave nobody to answer.
-      const startFirst = spec.strategy === "rolling" && atOnce >= service.replicas;
+      const startFirst = spec.strategy !== "recreate" && atOnce >= service.replicas;
       return {
         ...commonService(service),
         deploy: {

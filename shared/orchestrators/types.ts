@@ -94,6 +94,12 @@ export interface StackDefinition {
   volumes: { name: string }[];
 }
 
+/**
+ * How a change comes to what runs. `rolling`: replica by replica. `recreate`: all old ones go before new ones come.
+ * `blue-green`: the new ones stand ready beside the old ones before they take over.
+ */
+export type Strategy = "rolling" | "recreate" | "blue-green";
+
 /** Everything an orchestrator needs to know to run an agent. */
 export interface WorkloadSpec {
   agentId: string;
@@ -109,7 +115,7 @@ export interface WorkloadSpec {
   port: number | null;
   healthCheck: HealthCheck | null;
   labels: Record<string, string>;
-  strategy: "rolling" | "recreate";
+  strategy: Strategy;
   /** How many replicas may be down at once during an update or a restart; at least 1. */
   maxUnavailable: number;
   /** Kubernetes scales by itself within these bounds. Docker cannot; there it is ignored. */

@@ -117,7 +117,7 @@ function strategyOf(
   usual: string | undefined,
 ): WorkloadSpec["strategy"] {
   const asked = request.strategy ?? request.restart_policy ?? usual;
-  return asked === "recreate" ? "recreate" : "rolling";
+  return asked === "recreate" || asked === "blue-green" ? asked : "rolling";
 }
 
 function maxUnavailableOf(request: OperationPlan["operation"]["request"]): number {
