@@ -7,6 +7,7 @@ import { createChanges } from "./realtime/changes.ts";
 import { type Context, DEFAULT_LIMITS, type RealtimeLimits } from "./realtime/context.ts";
 import { customHeaders, serveHttp, tokenOf } from "./realtime/http.ts";
 import { createHub } from "./realtime/hub.ts";
+import { createLedger } from "./realtime/ledger.ts";
 import { isMessagesTable, sendMessage } from "./realtime/messages.ts";
 import {
   commitTime,
@@ -65,6 +66,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     hub: createHub(),
     registry: createRegistry(),
+    ledger: createLedger(sql, log),
     catalog: createCatalog(sql),
     channels: new Set(),
     following: () => following,
@@ -80,6 +82,9 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
     publications: async () => publications = await existingPublications(sql),
     onUp() {
       following = true;
+      context.ledger.reconcile().catch((error) => {
+        log.warn("Subscriptions could not be reconciled", { failure: String(error) });
+      });
       for (const channel of context.channels) {
         channel.resubscribe().catch((error) => {
           log.warn("A channel could not be subscribed again", { failure: String(error) });
@@ -187,6 +192,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
       for (const client of clients) client.close(1001, "Realtime is restarting, please standby");
       await replication.close();
       await changes.idle();
+      await context.ledger.idle();
       await sql.end({ timeout: 2 });
     },
   };

@@ -158,7 +158,7 @@ begin
     execute 'select count(*) from storage.buckets' into buckets;
   end if;
   if to_regclass('realtime.subscription') is not null then
-    execute 'select count(*) from realtime.subscription' into subscriptions;
+    execute 'select count(distinct s.subscription_id) from realtime.subscription s' into subscriptions;
   end if;
   return jsonb_build_object(
     -- Sessions never end by themselves where the project sets no limit: active is what was used within a day.

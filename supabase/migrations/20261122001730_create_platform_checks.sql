@@ -46,22 +46,25 @@ $$;
 comment on function private.retention_is_scheduled is
   'Whether the jobs that remove what is over run at all. Definer: cron is closed to clients.';
 
-create function private.subscription_count() returns bigint
+create function private.realtime_subscriptions(user_id uuid) returns integer
 language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  number bigint;
+  number integer;
 begin
-  if to_regclass('realtime.subscription') is null then
+  -- Of others only the platform itself may ask.
+  if to_regclass('realtime.subscription') is null or (select auth.uid()) <> realtime_subscriptions.user_id then
     return null;
   end if;
-  execute 'select count(*) from realtime.subscription s where s.claims ->> ''sub'' = $1' into number using (select auth.uid())::text;
+  -- One row for each table that a binding follows; partitions are tables of their own on the hosted platform.
+  execute 'select count(distinct s.subscription_id) from realtime.subscription s where s.claims ->> ''sub'' = $1'
+    into number using realtime_subscriptions.user_id::text;
   return number;
 end;
 $$;
-comment on function private.subscription_count is
-  'postgres_changes subscriptions of the caller; null where Realtime does not write them down. Definer: its table is closed to clients.';
+comment on function private.realtime_subscriptions is
+  'postgres_changes subscriptions that a user has open now; null where Realtime does not write them down, and for a caller who asks of somebody else. Definer: its table is closed to clients.';
 
 create function public.check_rls_policies() returns jsonb
 language plpgsql stable
@@ -108,7 +111,7 @@ begin
     'user_specific', jsonb_build_object(
       'rls_policies', case when exists (select from private.isolation_findings()) then 'INACTIVE' else 'ACTIVE' end,
       'user_data_accessible', exists (select from public.profiles p where p.id = (select auth.uid())),
-      'real_time_subscriptions', private.subscription_count()
+      'real_time_subscriptions', private.realtime_subscriptions((select auth.uid()))
     ),
     'last_check', (select min(s.value ->> 'checked_at') from jsonb_each(services) s)
   );
@@ -118,5 +121,6 @@ comment on function public.health_check is
   'Health of Supabase as it was measured within the last minute, and of the caller''s access (seed 002) → {supabase_health: {database, auth, realtime, storage, edge_functions: HEALTHY | DEGRADED | UNHEALTHY | UNAVAILABLE (unknown, or the project has none)}, user_specific: {rls_policies: ACTIVE | INACTIVE, user_data_accessible, real_time_subscriptions | null}, last_check}.';
 
 grant execute on function
-  private.isolation_findings, private.retention_is_scheduled, private.subscription_count to authenticated;
+  private.isolation_findings, private.retention_is_scheduled, private.realtime_subscriptions to authenticated;
+grant execute on function private.realtime_subscriptions to service_role;
 grant execute on function public.check_rls_policies, public.health_check to authenticated;

@@ -115,7 +115,7 @@ test("health tells the caller's own access", async () => {
   expect((await health()).user_specific).toEqual({
     rls_policies: "ACTIVE",
     user_data_accessible: true,
-    real_time_subscriptions: null,
+    real_time_subscriptions: 0,
   });
   await world.sql`create table diary (id int primary key)`;
   await world.sql`grant select on diary to anon`;

@@ -73,6 +73,51 @@ $function$;
 
 select _realtime.maintain_messages();
 
+-- Who follows which table, as the platform writes it down: a row for each postgres_changes binding and
+-- table. The application counts them.
+do $types$
+begin
+  if to_regtype('realtime.equality_op') is null then
+    create type realtime.equality_op as enum (
+      'eq', 'neq', 'lt', 'lte', 'gt', 'gte', 'in', 'like', 'ilike', 'is', 'match', 'imatch', 'isdistinct'
+    );
+    alter type realtime.equality_op owner to supabase_realtime_admin;
+  end if;
+  if to_regtype('realtime.user_defined_filter') is null then
+    create type realtime.user_defined_filter as (
+      column_name text, op realtime.equality_op, value text, negate boolean
+    );
+    alter type realtime.user_defined_filter owner to supabase_realtime_admin;
+  end if;
+end
+$types$;
+
+create or replace function realtime.to_regrole(role_name text)
+returns regrole
+language sql
+immutable
+set search_path = ''
+as $function$
+  select role_name::regrole;
+$function$;
+
+create table if not exists realtime.subscription (
+  id bigint generated always as identity constraint pk_subscription primary key,
+  subscription_id uuid not null,
+  entity regclass not null,
+  filters realtime.user_defined_filter[] not null default '{}',
+  claims jsonb not null,
+  claims_role regrole not null generated always as (realtime.to_regrole(claims ->> 'role')) stored,
+  created_at timestamp not null default timezone('utc', now()),
+  action_filter text default '*',
+  selected_columns text[],
+  constraint subscription_action_filter_check check (action_filter in ('*', 'INSERT', 'UPDATE', 'DELETE'))
+);
+create index if not exists ix_realtime_subscription_entity on realtime.subscription (entity);
+create index if not exists subscription_subscription_id_idx on realtime.subscription (subscription_id);
+alter table realtime.subscription owner to supabase_realtime_admin;
+grant select on realtime.subscription to postgres, anon, authenticated, service_role;
+
 create or replace function realtime.topic()
 returns text
 language sql
@@ -458,6 +503,24 @@ begin
     return next;
   end loop;
 end
+$function$;
+
+-- Makes the rows of these bindings what they are now: [{"id": uuid, "entity": oid, "claims": object, "action": text,
+-- "selected": [text] | null, "filters": [{"column_name", "op", "value", "negate"}]}].
+create or replace function _realtime.write_subscriptions(ids uuid[], subscriptions jsonb)
+returns void
+language sql
+set search_path = ''
+as $function$
+  delete from realtime.subscription where subscription_id = any (ids);
+  insert into realtime.subscription (subscription_id, entity, claims, action_filter, selected_columns, filters)
+  select
+    (given ->> 'id')::uuid, (given ->> 'entity')::oid::regclass, given -> 'claims', given ->> 'action',
+    case when pg_catalog.jsonb_typeof(given -> 'selected') = 'array'
+      then array(select pg_catalog.jsonb_array_elements_text(given -> 'selected')) end,
+    array(select pg_catalog.jsonb_populate_record(null::realtime.user_defined_filter, filter)
+      from pg_catalog.jsonb_array_elements(given -> 'filters') filter)
+  from pg_catalog.jsonb_array_elements(subscriptions) given;
 $function$;
 
 -- Filters that scripts/local/realtime does not compare itself: [{"type": oid, "op": text, "negate": boolean,

@@ -182,6 +182,7 @@ export class Channel implements Listener, Subscriber {
     clearTimeout(this.#expiry);
     this.#context.registry.remove(this.#subscriptions);
     this.#subscriptions = [];
+    this.#context.ledger.erase(this.#bindings.map(({ subscriptionId }) => subscriptionId));
     this.#context.channels.delete(this);
     this.#context.hub.leave(this.name, this.#config?.isPrivate ?? false, this);
   }
@@ -260,12 +261,16 @@ export class Channel implements Listener, Subscriber {
 
   #readBindings(): Binding[] {
     const params = this.#config.changes ?? [bindingOfTopic(this.name)];
-    return params.map((params) => ({ id: nextBindingId(), params }));
+    return params.map((params) => ({
+      id: nextBindingId(),
+      subscriptionId: crypto.randomUUID(),
+      params,
+    }));
   }
 
   /** Checks the bindings and follows their tables from now on. */
   async #resolve(): Promise<SubscriptionError | null> {
-    const { sql, catalog, registry } = this.#context;
+    const { sql, catalog, registry, ledger } = this.#context;
     if (this.#bindings.length === 0) return null;
     let subscriptions: Subscription[] = [];
     let failed: SubscriptionError | null = null;
@@ -279,6 +284,11 @@ export class Channel implements Listener, Subscriber {
     registry.add(subscriptions);
     registry.remove(this.#subscriptions);
     this.#subscriptions = subscriptions;
+    await ledger.write(this.#bindings.map(({ id, subscriptionId }) => ({
+      id: subscriptionId,
+      claims: this.claims,
+      subscriptions: subscriptions.filter(({ binding }) => binding === id),
+    })));
     return failed;
   }
 

@@ -4,6 +4,7 @@ import type { Log } from "../log.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Channel } from "./channel.ts";
 import type { Hub } from "./hub.ts";
+import type { Ledger } from "./ledger.ts";
 import type { Registry } from "./subscriptions.ts";
 
 /** What the parts of Realtime share. */
@@ -14,6 +15,7 @@ export interface Context {
   limits: RealtimeLimits;
   hub: Hub;
   registry: Registry;
+  ledger: Ledger;
   catalog: Catalog;
   /** Joined channels, which hear when the database is followed again. */
   channels: Set<Channel>;

@@ -6,6 +6,8 @@ import type { Catalog } from "./catalog.ts";
 export interface Binding {
   /** What the client names it by: `ids` of a change. */
   id: number;
+  /** What realtime.subscription names it by. */
+  subscriptionId: string;
   params: Record<string, unknown>;
 }
 
