@@ -63,9 +63,10 @@ export interface OperationPlan {
     plugins: string[] | null;
     platforms: string[] | null;
     resources: { memory?: string; cpu?: string } | null;
+    /** With what the policy leaves out filled in by `private.scaling_policy`. */
     scaling: {
-      minReplicas?: number;
-      maxReplicas?: number;
+      minReplicas: number;
+      maxReplicas: number;
       targetCPU?: number | null;
       targetMemory?: number | null;
     } | null;

@@ -126,14 +126,15 @@ function maxUnavailableOf(request: OperationPlan["operation"]["request"]): numbe
     : 1;
 }
 
-function scalingOf(agent: Agent): Scaling | null {
-  const { scaling } = agent;
-  if (scaling?.minReplicas === undefined || scaling.maxReplicas === undefined) return null;
+/** A policy without a target has nothing that an orchestrator could scale by. */
+function scalingOf({ scaling }: Agent): Scaling | null {
+  const { targetCPU: targetCpu, targetMemory } = scaling ?? {};
+  if (!scaling || (targetCpu ?? targetMemory ?? null) === null) return null;
   return {
     minReplicas: scaling.minReplicas,
     maxReplicas: scaling.maxReplicas,
-    targetCpu: scaling.targetCPU ?? null,
-    targetMemory: scaling.targetMemory ?? null,
+    targetCpu: targetCpu ?? null,
+    targetMemory: targetMemory ?? null,
   };
 }
 

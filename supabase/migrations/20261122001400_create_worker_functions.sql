@@ -136,7 +136,7 @@ begin
     end if;
   end if;
   return jsonb_build_object(
-    'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) end,
+    'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) || jsonb_build_object('scaling', private.scaling_policy(target.scaling)) end,
     'deployment', case when placed.id is not null then to_jsonb(placed)
       else held.request || jsonb_build_object('agent_id', held.agent_id) end,
     'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
@@ -330,6 +330,9 @@ begin
   delete from private.operation_queue q where q.operation_id = held.id;
   if held.stack_id is not null and private.fail_stack(held, fail_operation.error) then
     -- It goes back to what ran before: there is nothing left that could be tried again.
+    return 'failed';
+  end if;
+  if held.stack_id is null and private.return_from_autoscaling(held, fail_operation.error) then
     return 'failed';
   end if;
   insert into public.dead_letters (operation_id, agent_id, stack_id, user_id, kind, error, attempts)

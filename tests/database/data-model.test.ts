@@ -36,6 +36,7 @@ test.each([
   "drop_expired_partitions",
   "password_verification_hook",
   "record_security_signals",
+  "autoscale",
 ])(
   "private.%s, which the page names, exists",
   async (name) => {

@@ -14,6 +14,9 @@
  * - `SPECIAL` to be printed as it came, by which one sees that a value arrives to the letter.
  * - `IGNORE_SIGTERM=1` to stay until it is killed.
  *
+ * A message to it, `POST /` with `{"message": "…"}`, may ask for a failure (`"fail": true`) or for work that keeps a core
+ * busy for so long (`"work_ms": 200`, at most 1000).
+ *
  * It ends when its standard input ends, so that no agent outlives the engine that started it.
  */
 import { createHealthReport, type RequestFigures } from "./health.ts";
@@ -55,6 +58,7 @@ async function answer(request: Request): Promise<Response> {
     return Response.json({ error: 'expected {"message": "…"}' }, { status: 400 });
   }
   if ("fail" in body) throw new Error("the message asked for a failure");
+  if ("work_ms" in body) burn(Math.min(Number(body.work_ms) || 0, 1000));
   log("info", "message-handler", `Message of ${String(body.message).length} characters answered`);
   return Response.json({ name, reply: `${name} heard: ${String(body.message)}` });
 }
@@ -78,15 +82,17 @@ async function serve(request: Request): Promise<Response> {
   }
 }
 
+function burn(milliseconds: number): void {
+  const until = performance.now() + milliseconds;
+  for (let offset = 0; performance.now() < until; offset += 4096) {
+    held[offset % (held.length || 1)] = (held[offset % (held.length || 1)] ?? 0) + 1;
+  }
+}
+
 function useProcessor(percent: number): void {
   if (percent <= 0) return;
   const period = 250;
-  setInterval(() => {
-    const until = performance.now() + (period * percent) / 100;
-    for (let offset = 0; performance.now() < until; offset += 4096) {
-      held[offset % (held.length || 1)] = (held[offset % (held.length || 1)] ?? 0) + 1;
-    }
-  }, period);
+  setInterval(() => burn((period * percent) / 100), period);
 }
 
 /** Ends as agents do: what is being answered is answered, within the engine's grace period. */
