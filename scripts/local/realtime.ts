@@ -18,6 +18,7 @@ import {
   transactionId,
 } from "./realtime/pgoutput.ts";
 import { codecFor } from "./realtime/protocol.ts";
+import { createRate } from "./realtime/rate.ts";
 import { startReplication } from "./realtime/replication.ts";
 import { type ClientConnection, serveClient } from "./realtime/socket.ts";
 import { createRegistry } from "./realtime/subscriptions.ts";
@@ -57,13 +58,15 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
       lock_timeout: 2_000,
     },
   });
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const clients = new Set<ClientConnection>();
   let following = false;
   const context: Context = {
     sql,
     verifyToken,
     log,
-    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    limits,
+    presenceRate: createRate(limits.presencesPerSecond),
     hub: createHub(),
     registry: createRegistry(),
     ledger: createLedger(sql, log),

@@ -3,8 +3,14 @@ import type { TokenClaims } from "../keys.ts";
 
 /** What the policies on realtime.messages let somebody do on one topic. */
 export interface Permissions {
-  broadcast: { read: boolean; write: boolean };
-  presence: { read: boolean; write: boolean };
+  broadcast: Access;
+  /** Null when it was not asked: nobody there wants presence. */
+  presence: Access | null;
+}
+
+export interface Access {
+  read: boolean;
+  write: boolean;
 }
 
 export interface TopicCaller {
@@ -23,6 +29,7 @@ export interface TopicCaller {
 export async function askPermissions(
   sql: Sql,
   { topic, claims, headers }: TopicCaller,
+  { presence }: { presence: boolean },
 ): Promise<{ permissions: Permissions; failure: string | null }> {
   const rows = await sql<
     { extension: "broadcast" | "presence"; read: boolean; write: boolean; failure: string | null }[]
@@ -30,14 +37,17 @@ export async function askPermissions(
     select extension, can_read as read, can_write as write, failure
     from _realtime.authorize(
       ${topic}, ${claims.role}, ${JSON.stringify(claims)}, ${JSON.stringify(headers)},
-      array['broadcast', 'presence']
+      ${presence ? ["broadcast", "presence"] : ["broadcast"]}::text[]
     )`;
   const of = (extension: string) => {
     const { read, write } = rows.find((row) => row.extension === extension)!;
     return { read, write };
   };
   return {
-    permissions: { broadcast: of("broadcast"), presence: of("presence") },
+    permissions: {
+      broadcast: of("broadcast"),
+      presence: presence ? of("presence") : null,
+    },
     failure: rows.find(({ failure }) => failure !== null)?.failure ?? null,
   };
 }

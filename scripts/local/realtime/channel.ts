@@ -4,6 +4,7 @@ import type { Context } from "./context.ts";
 import type { Listener } from "./hub.ts";
 import { bindingOfTopic, type JoinConfig, readJoin } from "./join.ts";
 import type { Broadcast, ClientMessage, Codec } from "./protocol.ts";
+import { createRate, type Rate } from "./rate.ts";
 import { loadReplay, type ReplayedMessage } from "./replay.ts";
 import {
   type Binding,
@@ -38,6 +39,8 @@ class Refusal extends Error {
   }
 }
 
+const TOO_MANY_PRESENCES = "Too many presence messages per second";
+
 /** setTimeout takes no more; a longer life is looked at again then. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -59,6 +62,7 @@ export class Channel implements Listener, Subscriber {
   #bindings: Binding[] = [];
   #subscriptions: Subscription[] = [];
   #replayed = new Set<string>();
+  #presenceRate: Rate | undefined;
   #expiry: ReturnType<typeof setTimeout> | undefined;
   #state: "joining" | "joined" | "closed" = "joining";
 
@@ -104,9 +108,7 @@ export class Channel implements Listener, Subscriber {
     const changes = this.#bindings.map(({ id, params }) => ({ ...params, id }));
     this.#reply(message, "ok", { postgres_changes: changes });
     this.#announceChanges(failed);
-    if (this.#config.presence.enabled && (this.#permissions?.presence.read ?? true)) {
-      this.#push("presence_state", "{}");
-    }
+    this.#syncPresence();
     for (const { payload } of replay) this.#push("broadcast", payload);
     if (this.#config.broadcast.replicationReady && this.#context.following()) {
       this.#system("system", "ok", "Replication connection established");
@@ -127,7 +129,7 @@ export class Channel implements Listener, Subscriber {
       case "access_token":
         return await this.#renewToken(message.payload);
       case "presence":
-        return this.#reply(message, "error", { reason: "Presence is not available yet" });
+        return await this.#handlePresence(message);
     }
   }
 
@@ -142,6 +144,11 @@ export class Channel implements Listener, Subscriber {
   mayReceive(messageId: string | null): boolean {
     if (messageId !== null && this.#replayed.has(messageId)) return false;
     return this.#permissions?.broadcast.read ?? true;
+  }
+
+  mayReceivePresence(): boolean {
+    if (this.#permissions === null) return true;
+    return this.#permissions.presence?.read ?? false;
   }
 
   send(frame: string | Uint8Array<ArrayBuffer>): void {
@@ -184,7 +191,9 @@ export class Channel implements Listener, Subscriber {
     this.#subscriptions = [];
     this.#context.ledger.erase(this.#bindings.map(({ subscriptionId }) => subscriptionId));
     this.#context.channels.delete(this);
-    this.#context.hub.leave(this.name, this.#config?.isPrivate ?? false, this);
+    const isPrivate = this.#config?.isPrivate ?? false;
+    this.#context.hub.leave(this.name, isPrivate, this);
+    this.#context.hub.untrack(this.name, isPrivate, this);
   }
 
   /** Opaque keys and empty strings stand for the connection's own token. */
@@ -198,7 +207,7 @@ export class Channel implements Listener, Subscriber {
     let permissions: Permissions | null = null;
     if (this.#config.isPrivate) {
       permissions = await this.#askPermissions(claims);
-      if (!permissions.broadcast.read && !permissions.presence.read) {
+      if (!permissions.broadcast.read && !permissions.presence?.read) {
         throw new Refusal(
           "Unauthorized",
           `You do not have permissions to read from this Channel topic: ${this.name}`,
@@ -214,7 +223,9 @@ export class Channel implements Listener, Subscriber {
 
   async #askPermissions(claims: ChannelClaims): Promise<Permissions> {
     const caller = { topic: this.name, claims, headers: this.#socket.headers };
-    const { permissions, failure } = await askPermissions(this.#context.sql, caller);
+    const { permissions, failure } = await askPermissions(this.#context.sql, caller, {
+      presence: this.#config.presence.enabled,
+    });
     if (failure !== null) {
       this.#context.log.warn("A policy on realtime.messages failed", { failure });
     }
@@ -250,7 +261,7 @@ export class Channel implements Listener, Subscriber {
     const after = this.#permissions;
     const revoked = before !== null && after !== null &&
       ((before.broadcast.read && !after.broadcast.read) ||
-        (before.presence.read && !after.presence.read));
+        (before.presence?.read && !after.presence?.read));
     if (revoked) {
       return this.shutDown(
         `You no longer have permission to read from this Channel topic: ${this.name}`,
@@ -333,6 +344,57 @@ export class Channel implements Listener, Subscriber {
       except: self ? null : this,
     });
     if (ack) this.#reply(message, "ok", {});
+  }
+
+  /** Tells who is there to a client that asked for presence. */
+  #syncPresence(): void {
+    if (!this.#config.presence.enabled || !this.mayReceivePresence()) return;
+    if (!this.#context.presenceRate.take()) return this.shutDown(TOO_MANY_PRESENCES);
+    this.#push("presence_state", this.#context.hub.presences(this.name, this.#config.isPrivate));
+  }
+
+  async #handlePresence(message: ClientMessage): Promise<void> {
+    const { event, payload = {} } = (message.payload ?? {}) as Record<string, unknown>;
+    if (typeof event !== "string") return this.#reply(message, "ok", {});
+    this.#presenceRate ??= createRate(
+      this.#context.limits.presencesPerWindow,
+      this.#context.limits.presenceWindowMs,
+    );
+    if (!this.#presenceRate.take()) return this.shutDown("Client presence rate limit exceeded");
+    switch (event.toLowerCase()) {
+      case "untrack":
+        this.#context.hub.untrack(this.name, this.#config.isPrivate, this);
+        return this.#reply(message, "ok", {});
+      case "track":
+        return await this.#track(message, payload);
+      default:
+        return this.#reply(message, "error", {});
+    }
+  }
+
+  async #track(message: ClientMessage, payload: unknown): Promise<void> {
+    const { presence, isPrivate } = this.#config;
+    if (this.#permissions !== null && this.#permissions.presence === null) {
+      // Presence was not asked for at the join; to track oneself is to ask for it.
+      this.#config = { ...this.#config, presence: { ...presence, enabled: true } };
+      this.#permissions = await this.#askPermissions(JSON.parse(this.claims));
+      if (this.#state !== "joined") return;
+    }
+    if (!(this.#permissions?.presence?.write ?? this.#permissions === null)) {
+      return this.#reply(message, "error", {});
+    }
+    if (payload === null || typeof payload !== "object" || Array.isArray(payload)) {
+      return this.#reply(message, "error", { reason: "Presence track payload must be a map" });
+    }
+    if (JSON.stringify(payload).length > this.#context.limits.payloadBytes) {
+      return this.shutDown("Track message size exceeded");
+    }
+    if (!this.#context.presenceRate.take()) return this.shutDown(TOO_MANY_PRESENCES);
+    this.#context.hub.track(this.name, isPrivate, this, {
+      key: presence.key,
+      payload: payload as Record<string, unknown>,
+    });
+    this.#reply(message, "ok", {});
   }
 
   #reason(error: unknown): string {

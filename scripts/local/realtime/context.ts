@@ -5,6 +5,7 @@ import type { Catalog } from "./catalog.ts";
 import type { Channel } from "./channel.ts";
 import type { Hub } from "./hub.ts";
 import type { Ledger } from "./ledger.ts";
+import type { Rate } from "./rate.ts";
 import type { Registry } from "./subscriptions.ts";
 
 /** What the parts of Realtime share. */
@@ -19,6 +20,8 @@ export interface Context {
   catalog: Catalog;
   /** Joined channels, which hear when the database is followed again. */
   channels: Set<Channel>;
+  /** Shared by all clients. */
+  presenceRate: Rate;
   /** Whether changes of the database arrive. */
   following(): boolean;
 }
@@ -32,6 +35,11 @@ export interface RealtimeLimits {
   joinsPerSecond: number;
   /** Messages of one client besides heartbeats. */
   messagesPerSecond: number;
+  /** Of all clients: joins that ask for presence, and changes of it. */
+  presencesPerSecond: number;
+  /** Changes of its presence that one channel may make in a window. */
+  presencesPerWindow: number;
+  presenceWindowMs: number;
   /** What may wait for a client that reads too slowly. */
   bufferedBytes: number;
   /** A client sends a heartbeat every 25 s. */
@@ -45,6 +53,9 @@ export const DEFAULT_LIMITS: RealtimeLimits = {
   channelsPerClient: 100,
   joinsPerSecond: 100,
   messagesPerSecond: 1_000,
+  presencesPerSecond: 1_000,
+  presencesPerWindow: 5,
+  presenceWindowMs: 30_000,
   bufferedBytes: 8 * 1024 * 1024,
   idleMs: 60_000,
 };

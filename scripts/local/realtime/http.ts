@@ -122,7 +122,11 @@ async function mayWrite(
   topic: string,
 ): Promise<boolean> {
   const headers = customHeaders(request);
-  const { permissions, failure } = await askPermissions(sql, { topic, claims, headers });
+  const { permissions, failure } = await askPermissions(
+    sql,
+    { topic, claims, headers },
+    { presence: false },
+  );
   if (failure !== null) log.warn("A policy on realtime.messages failed", { failure });
   return permissions.broadcast.write;
 }

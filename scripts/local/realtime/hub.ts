@@ -1,4 +1,7 @@
+import { createPresences, type Presence } from "./presence.ts";
 import type { Broadcast, Codec } from "./protocol.ts";
+
+type Frame = string | Uint8Array<ArrayBuffer>;
 
 /** Somebody who joined a topic. */
 export interface Listener {
@@ -7,6 +10,8 @@ export interface Listener {
   topic: string;
   /** @param messageId of a message that the database sent */
   mayReceive(messageId: string | null): boolean;
+  /** Whether it hears who comes and goes. */
+  mayReceivePresence(): boolean;
   send(frame: string | Uint8Array<ArrayBuffer>): void;
 }
 
@@ -23,6 +28,11 @@ export interface Hub {
     message: Broadcast,
     options?: BroadcastOptions,
   ): void;
+  /** Tracks a channel in its topic and tells everybody there. */
+  track(topic: string, isPrivate: boolean, tracker: Listener, presence: Presence): void;
+  untrack(topic: string, isPrivate: boolean, tracker: Listener): void;
+  /** Who is there, as JSON text. */
+  presences(topic: string, isPrivate: boolean): string;
 }
 
 export interface BroadcastOptions {
@@ -33,8 +43,35 @@ export interface BroadcastOptions {
 
 export function createHub(): Hub {
   const rooms = new Map<string, Set<Listener>>();
+  const presences = createPresences();
   const name = (topic: string, isPrivate: boolean) =>
     `${isPrivate ? "private" : "public"}:${topic}`;
+
+  function sendAll(
+    room: string,
+    hears: (listener: Listener) => boolean,
+    encode: (listener: Listener) => Frame | null,
+  ): void {
+    // A frame is the same for everybody who speaks one version and joined by one name.
+    const frames = new Map<string, Frame | null>();
+    for (const listener of rooms.get(room) ?? []) {
+      if (!hears(listener)) continue;
+      const key = `${listener.codec.version} ${listener.topic}`;
+      let frame = frames.get(key);
+      if (frame === undefined) frames.set(key, frame = encode(listener));
+      if (frame !== null) listener.send(frame);
+    }
+  }
+
+  function tellPresence(room: string, diff: string | null): void {
+    if (diff === null) return;
+    sendAll(
+      room,
+      (listener) => listener.mayReceivePresence(),
+      ({ codec, topic }) => codec.push(null, null, topic, "presence_diff", diff),
+    );
+  }
+
   return {
     join(topic, isPrivate, listener) {
       const key = name(topic, isPrivate);
@@ -48,18 +85,20 @@ export function createHub(): Hub {
       if (room?.size === 0) rooms.delete(key);
     },
     broadcast(topic, isPrivate, message, { except = null, messageId } = {}) {
-      // A frame is the same for everybody who speaks one version and joined by one name.
-      const frames = new Map<string, string | Uint8Array<ArrayBuffer> | null>();
-      for (const listener of rooms.get(name(topic, isPrivate)) ?? []) {
-        if (listener === except || !listener.mayReceive(messageId ?? null)) continue;
-        const key = `${listener.codec.version} ${listener.topic}`;
-        let frame = frames.get(key);
-        if (frame === undefined) {
-          frame = listener.codec.broadcast(listener.topic, message);
-          frames.set(key, frame);
-        }
-        if (frame !== null) listener.send(frame);
-      }
+      sendAll(
+        name(topic, isPrivate),
+        (listener) => listener !== except && listener.mayReceive(messageId ?? null),
+        ({ codec, topic }) => codec.broadcast(topic, message),
+      );
     },
+    track(topic, isPrivate, tracker, presence) {
+      const room = name(topic, isPrivate);
+      tellPresence(room, presences.track(room, tracker, presence));
+    },
+    untrack(topic, isPrivate, tracker) {
+      const room = name(topic, isPrivate);
+      tellPresence(room, presences.untrack(room, tracker));
+    },
+    presences: (topic, isPrivate) => presences.state(name(topic, isPrivate)),
   };
 }

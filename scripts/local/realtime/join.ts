@@ -33,9 +33,8 @@ export function readJoin(payload: unknown): JoinConfig {
     },
     presence: {
       enabled: flag(presence.enabled),
-      key: typeof presence.key === "string" && presence.key !== ""
-        ? presence.key
-        : crypto.randomUUID(),
+      key: string(presence.key) ??
+        (typeof presence.key === "number" ? String(presence.key) : crypto.randomUUID()),
     },
     changes: join.config === undefined
       ? null

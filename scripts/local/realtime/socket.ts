@@ -1,6 +1,7 @@
 import { Channel, type ChannelSocket } from "./channel.ts";
 import type { Context } from "./context.ts";
 import { type ClientMessage, type Codec, ProtocolError } from "./protocol.ts";
+import { createRate } from "./rate.ts";
 
 /** How a client came: from the query and headers of its upgrade request. */
 export interface ConnectionOptions {
@@ -139,20 +140,4 @@ export function serveClient(
     onClose();
   };
   return { close };
-}
-
-/** Counts in windows of one second. */
-function createRate(most: number): { take(): boolean } {
-  let window = 0;
-  let taken = 0;
-  return {
-    take() {
-      const now = Math.floor(Date.now() / 1000);
-      if (now !== window) {
-        window = now;
-        taken = 0;
-      }
-      return ++taken <= most;
-    },
-  };
 }
