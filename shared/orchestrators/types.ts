@@ -141,6 +141,8 @@ export interface WorkloadRef {
   endpointId?: number | null;
   /** Of several services: `inspect` tells its networks and volumes too. */
   composed?: boolean;
+  /** The orchestrator scales it by itself: `inspect` tells what it decided too. */
+  autoscaled?: boolean;
 }
 
 export type ContainerStatus =
@@ -207,6 +209,16 @@ export interface WorkloadFailure {
   details: { reason: string; container?: string; exit_code?: number };
 }
 
+/** What an orchestrator that scales by itself decided. */
+export interface AutoscalerState {
+  /** As many as it wants; null before its first decision. */
+  replicas: number | null;
+  /** In percent of what the containers may use; null when it could not measure. */
+  metrics: { metric: "cpu" | "memory"; valuePercent: number | null; targetPercent: number }[];
+  /** What kept it from scaling further. */
+  limitedBy: "max_replicas" | "unmeasured" | "scaling_failed" | null;
+}
+
 export interface WorkloadState {
   ref: WorkloadRef;
   /** `inactive`: stopped on purpose. `failed`: it will not become ready by waiting. */
@@ -220,6 +232,8 @@ export interface WorkloadState {
   settled: boolean;
   containers: ContainerState[];
   services: ServiceState[];
+  /** For an `autoscaled` workload only. */
+  autoscaler?: AutoscalerState;
   /** For a `composed` workload only. */
   networks?: NetworkState[];
   /** For a `composed` workload only; on a Swarm those of the manager that was asked. */

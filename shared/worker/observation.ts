@@ -9,9 +9,20 @@ export interface Observation {
   services: WorkloadState["services"];
   health: ObservedHealth;
   url: string | null;
+  /** Of an agent that its orchestrator scales by itself. */
+  autoscaler?: ObservedAutoscaler;
   /** Of a stack. */
   networks?: WorkloadState["networks"];
   volumes?: WorkloadState["volumes"];
+}
+
+/** What `private.observe_autoscaler` takes. */
+export interface ObservedAutoscaler {
+  /** What the workload is set to, and what the autoscaler wants. */
+  desired: number;
+  replicas: number | null;
+  metrics: { metric: "cpu" | "memory"; value_percent: number | null; target_percent: number }[];
+  limited_by: string | null;
 }
 
 /** One element of `deployments.containers`. */
@@ -61,6 +72,7 @@ export function observationOf(
     health: healthOf(state),
     url: urlTemplate === null ? state.url : urlTemplate
       .replaceAll("{agent}", state.ref.agentId).replaceAll("{name}", state.ref.name),
+    ...(state.autoscaler === undefined ? {} : { autoscaler: observedAutoscaler(state) }),
     ...(state.networks === undefined ? {} : { networks: state.networks }),
     ...(state.volumes === undefined ? {} : { volumes: state.volumes }),
   });
@@ -74,6 +86,20 @@ export const NOTHING_OBSERVED: Observation = {
   health: { status: "unknown", last_check: null, checks: [] },
   url: null,
 };
+
+function observedAutoscaler({ autoscaler, desired }: WorkloadState): ObservedAutoscaler {
+  const { replicas, metrics, limitedBy } = autoscaler!;
+  return {
+    desired,
+    replicas,
+    metrics: metrics.map(({ metric, valuePercent, targetPercent }) => ({
+      metric,
+      value_percent: valuePercent,
+      target_percent: targetPercent,
+    })),
+    limited_by: limitedBy,
+  };
+}
 
 function observedContainer(container: ContainerState): ObservedContainer {
   return {

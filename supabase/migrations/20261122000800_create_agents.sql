@@ -330,6 +330,10 @@ begin
     end if;
     return new;
   end if;
+  -- What an autoscaler set runs already.
+  if current_setting('launchpad.replicas_run', true) = 'true' then
+    return new;
+  end if;
   deployable_changed := (new.name, new.framework, new.model, new.system_prompt, new.settings, new.character, new.plugins,
       new.platforms, new.resources, new.replicas, new.scaling, new.environment_keys, new.portainer, new.supabase_config,
       new.enabled_tools)

@@ -136,7 +136,7 @@ begin
     end if;
   end if;
   return jsonb_build_object(
-    'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) || jsonb_build_object('scaling', private.scaling_policy(target.scaling)) end,
+    'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) || jsonb_build_object('scaling', private.scaling_policy_within_quota(target)) end,
     'deployment', case when placed.id is not null then to_jsonb(placed)
       else held.request || jsonb_build_object('agent_id', held.agent_id) end,
     'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
@@ -404,6 +404,10 @@ declare
   seen record;
   changed boolean;
 begin
+  if observation ? 'autoscaler' then
+    -- Before the lock below: agents are locked before their deployments.
+    perform private.observe_autoscaler(agent_id, observation -> 'autoscaler');
+  end if;
   select * into placed from public.deployments d where d.agent_id = observe_deployment.agent_id for update;
   if placed.id is null then
     return false;
@@ -463,7 +467,7 @@ begin
 end;
 $$;
 comment on function private.observe_deployment is
-  'Stores what was seen of a deployment {replicas_ready, containers, services, health, url} and writes a container event for each difference → whether there was any. Definer: called by the worker.';
+  'Stores what was seen of a deployment {replicas_ready, containers, services, health, url, autoscaler} and writes a container event for each difference → whether there was any. Definer: called by the worker.';
 
 create function private.claim_collections(worker text, max_collections integer, lease interval) returns setof jsonb
 language plpgsql volatile security definer
@@ -484,7 +488,7 @@ begin
   )
   select jsonb_build_object(
     'agent_id', l.agent_id, 'user_id', d.user_id, 'deployment', to_jsonb(d),
-    'resources', a.resources,
+    'resources', a.resources, 'autoscaled', private.is_scaled_by_kubernetes(d.orchestrator, a.scaling),
     'cluster', to_jsonb(s) || jsonb_build_object('credential', (
       select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
       where cc.cluster_id = s.id)),
@@ -505,7 +509,7 @@ begin
 end;
 $$;
 comment on function private.claim_collections is
-  'Leases deployments that are due to be looked at → [{agent_id, user_id, deployment, resources, cluster with credential, environment (to redact), cursor, due {state, logs, metrics}}]. Holds secrets: never to be logged. Definer: called by the worker.';
+  'Leases deployments that are due to be looked at → [{agent_id, user_id, deployment, resources, autoscaled, cluster with credential, environment (to redact), cursor, due {state, logs, metrics}}]. Holds secrets: never to be logged. Definer: called by the worker.';
 
 create function private.finish_collection(agent_id uuid, cursor jsonb, next_in interval, done jsonb default '{}') returns void
 language sql volatile security definer

@@ -105,6 +105,31 @@ as $$
 $$;
 comment on function private.is_scaled_by_kubernetes is 'Whether a HorizontalPodAutoscaler does it: on Kubernetes, when the policy has a target.';
 
+create function private.replicas_left(target public.agents) returns integer
+language sql stable security definer
+set search_path = ''
+as $$
+  select greatest(0, (private.setting('agents', 'max_replicas_per_user'))::int - private.replicas_in_use(target.user_id, target.id, null))::int;
+$$;
+comment on function private.replicas_left is 'Replicas that the owner''s quota leaves for an agent. Definer: reads settings and all of the owner''s agents.';
+
+create function private.scaling_policy_within_quota(target public.agents) returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  policy constant jsonb := private.scaling_policy(target.scaling);
+begin
+  if policy is null then
+    return null;
+  end if;
+  return policy || jsonb_build_object('maxReplicas', greatest((policy ->> 'minReplicas')::int,
+    least((policy ->> 'maxReplicas')::int, private.replicas_left(target))));
+end;
+$$;
+comment on function private.scaling_policy_within_quota is
+  'A policy as an orchestrator gets it that scales by itself: it cannot ask for the quota. Definer: see replicas_left.';
+
 -- What is measured -----------------------------------------------------------------------------------------------
 
 create function private.measured_load(agent_id uuid, metric text, since timestamptz, until timestamptz, span interval)
@@ -194,6 +219,8 @@ as $$
   select case data ->> 'reason'
     when 'below_minimum' then format('the policy asks for at least %s', data ->> 'min_replicas')
     when 'above_maximum' then format('the policy allows at most %s', data ->> 'max_replicas')
+    when 'quota' then 'the owner''s quota of replicas is used up'
+    when 'quota_free' then 'the owner''s quota has room again'
     else format('%s at %s %% of its limit, target %s %%',
       case data ->> 'metric' when 'cpu' then 'CPU' else 'memory' end, data ->> 'value_percent', data ->> 'target_percent')
   end;
@@ -340,8 +367,7 @@ begin
     elsif not pg_try_advisory_xact_lock(hashtextextended('agents:' || target.user_id::text, 0)) then
       return 'busy';
     else
-      left_over := greatest(target.replicas, (private.setting('agents', 'max_replicas_per_user'))::int
-        - private.replicas_in_use(target.user_id, target.id, null));
+      left_over := greatest(target.replicas, private.replicas_left(target));
       at_once := case when reason = 'below_minimum' then wanted else greatest(
         ceil(target.replicas * (1 + private.autoscaling_number('up_max_percent') / 100)),
         target.replicas + private.autoscaling_number('up_max_replicas')) end;
@@ -446,3 +472,83 @@ end;
 $$;
 comment on function private.return_from_autoscaling is
   'Takes an agent whose automatic scaling was given up back to the replicas it had → whether it does; scaling by hand fails instead. Definer: called by fail_operation.';
+
+-- What Kubernetes decides ----------------------------------------------------------------------------------------
+
+create function private.observe_autoscaler(agent_id uuid, seen jsonb) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  desired constant integer := (seen ->> 'desired')::int;
+  known public.deployments;
+  target public.agents;
+  policy jsonb;
+  strongest jsonb;
+  room integer;
+  wanted integer;
+  data jsonb;
+begin
+  select * into known from public.deployments d where d.agent_id = observe_autoscaler.agent_id;
+  -- Until it has followed, or somebody else has set them, the count is no decision of its own.
+  if known.state is distinct from 'running' or desired is distinct from (seen ->> 'replicas')::int
+    or desired = known.replicas_desired and seen ->> 'limited_by' is null
+  then
+    return;
+  end if;
+  -- Who holds the agent is not waited for: the next look sees the same.
+  select * into target from public.agents a where a.id = observe_autoscaler.agent_id for no key update skip locked;
+  if target.id is null or target.scaling is null or target.deleted_at is not null
+    or exists (select from public.operations o where o.agent_id = target.id and o.state in ('queued', 'running'))
+  then
+    return;
+  end if;
+  policy := private.scaling_policy(target.scaling);
+  select m into strongest from jsonb_array_elements(seen -> 'metrics') m
+  order by (m ->> 'value_percent')::numeric / (m ->> 'target_percent')::numeric desc nulls last limit 1;
+  data := jsonb_strip_nulls(jsonb_build_object(
+    'by', 'kubernetes', 'reason', case when desired > known.replicas_desired then 'above_target' else 'below_target' end,
+    'metric', strongest -> 'metric', 'value_percent', strongest -> 'value_percent', 'target_percent', strongest -> 'target_percent',
+    'from_replicas', known.replicas_desired, 'to_replicas', desired,
+    'min_replicas', policy -> 'minReplicas', 'max_replicas', policy -> 'maxReplicas'));
+  if desired <> known.replicas_desired then
+    perform set_config('launchpad.replicas_run', 'true', true);
+    update public.agents a set replicas = desired where a.id = target.id returning * into target;
+    perform set_config('launchpad.replicas_run', '', true);
+    update public.deployments d set replicas_desired = desired where d.id = known.id;
+    perform private.write_event(target.id, target.user_id, 'AUTOSCALED',
+      format('Kubernetes scaled from %s to %s replicas%s', known.replicas_desired, desired,
+        case when data ? 'value_percent' then ': ' || private.scaling_words(data) else '' end), data);
+  end if;
+
+  data := data - '{from_replicas,to_replicas,reason}'::text[] || jsonb_build_object('replicas', desired);
+  if seen ->> 'limited_by' = 'max_replicas' and desired >= (policy ->> 'maxReplicas')::int then
+    perform private.tell_limit(target, 'max_replicas', format('Stays at %s replicas: the policy allows no more', desired), data, now());
+  elsif seen ->> 'limited_by' in ('unmeasured', 'scaling_failed') then
+    perform private.tell_limit(target, seen ->> 'limited_by', case seen ->> 'limited_by'
+      when 'unmeasured' then 'Kubernetes cannot scale: it has no measurements of the containers; is metrics-server installed?'
+      else 'Kubernetes cannot scale: it could not read or set the number of replicas' end, data, now());
+  end if;
+
+  room := greatest(private.replicas_left(target), (policy ->> 'minReplicas')::int);
+  if desired > room then
+    wanted := room;
+  elsif seen ->> 'limited_by' = 'max_replicas' and desired < (policy ->> 'maxReplicas')::int then
+    -- Its own bound was the quota when it was written.
+    if desired = room then
+      perform private.tell_limit(target, 'quota', format('Stays at %s replicas: the owner''s quota of replicas is used up', desired), data, now());
+      return;
+    end if;
+    wanted := desired + 1;
+  else
+    return;
+  end if;
+  data := data - '{replicas,metric,value_percent,target_percent}'::text[] || jsonb_build_object(
+    'by', 'quota', 'reason', case when wanted < desired then 'quota' else 'quota_free' end, 'from_replicas', desired, 'to_replicas', wanted);
+  perform private.write_event(target.id, target.user_id, 'AUTOSCALED',
+    format('Scaling from %s to %s replicas: %s', desired, wanted, private.scaling_words(data)), data,
+    (private.scale_automatically(target, known, wanted, data)).id);
+end;
+$$;
+comment on function private.observe_autoscaler is
+  'Takes over what a HorizontalPodAutoscaler decided {desired, replicas, metrics [{metric, value_percent, target_percent}], limited_by} as replicas, without a new generation, and tells it as events; keeps it within the owner''s quota. Definer: called by observe_deployment.';

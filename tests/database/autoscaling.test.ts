@@ -477,6 +477,94 @@ describe("a scaling that fails", () => {
   });
 });
 
+describe("where Kubernetes scales", () => {
+  const seen = (desired: number, more: Record<string, unknown> = {}) => ({
+    desired,
+    replicas: desired,
+    metrics: [
+      { metric: "memory", value_percent: 20, target_percent: 80 },
+      { metric: "cpu", value_percent: 90, target_percent: 50 },
+    ],
+    limited_by: null,
+    ...more,
+  });
+  const observe = (id: string, autoscaler: unknown) =>
+    world.sql`select private.observe_deployment(${id}, ${world.sql.json({ autoscaler } as never)})`;
+  async function agentOnKubernetes(scaling: Record<string, unknown> = policy) {
+    const id = await agentWith(scaling);
+    await world
+      .sql`update public.deployments set orchestrator = 'kubernetes' where agent_id = ${id}`;
+    return id;
+  }
+
+  test("what it decided is taken over, told, and rolled out by nobody", async () => {
+    const id = await agentOnKubernetes();
+    const before = await read(id);
+    await observe(id, seen(4));
+    await observe(id, seen(4));
+    expect(await read(id)).toEqual({ ...before, replicas: 4, replicas_desired: 4 });
+    expect(await events(id)).toMatchObject([{
+      event_type: "AUTOSCALED",
+      operation_id: null,
+      data: { by: "kubernetes", metric: "cpu", from_replicas: 2, to_replicas: 4 },
+    }]);
+    expect(await claim(world.sql)).toHaveLength(0);
+    await observe(id, seen(3));
+    expect((await events(id))[1]!.data).toMatchObject({ reason: "below_target", to_replicas: 3 });
+  });
+
+  test("a count that it did not decide, or one under an operation, is not taken over", async () => {
+    const id = await agentOnKubernetes();
+    await observe(id, seen(4, { replicas: 2 }));
+    expect((await read(id)).replicas).toBe(2);
+    await call(owner, "public.scale_agent($1, 3)", id);
+    await observe(id, seen(4));
+    expect((await read(id)).replicas).toBe(3);
+  });
+
+  test.each(["max_replicas", "unmeasured", "scaling_failed"])(
+    "that it is limited by %s is told once",
+    async (limited_by) => {
+      const id = await agentOnKubernetes({ ...policy, maxReplicas: 2 });
+      await observe(id, seen(2, { limited_by }));
+      await observe(id, seen(2, { limited_by }));
+      expect(await events(id)).toMatchObject([
+        { event_type: "AUTOSCALING_LIMITED", data: { limited_by, by: "kubernetes" } },
+      ]);
+    },
+  );
+
+  test("the owner's quota bounds it: over it goes back, and on when there is room again", async () => {
+    await set("agents", "max_replicas_per_user", 8);
+    try {
+      const other = await createRunningAgent(world, owner, { name: "other", replicas: 5 });
+      const id = await agentOnKubernetes();
+      await observe(id, seen(5));
+      expect((await events(id)).at(-1)!.data).toMatchObject({ reason: "quota", to_replicas: 3 });
+      const [claimed] = await claim(world.sql);
+      const [row] = await world.sql`select private.operation_plan(${claimed!.operation.id}, ${
+        claimed!.lease_token
+      }) #> '{agent,scaling}' as scaling`;
+      expect(row!.scaling).toMatchObject({ minReplicas: 1, maxReplicas: 3 });
+      await world.sql`select private.complete_operation(${claimed!.operation.id}, ${
+        claimed!.lease_token
+      }, '{}')`;
+
+      await observe(id, seen(3, { limited_by: "max_replicas" }));
+      expect((await events(id)).at(-1)!.data).toMatchObject({ limited_by: "quota" });
+      await call(owner, "public.stop_agent($1)", other);
+      await finishNext(world.sql);
+      await observe(id, seen(3, { limited_by: "max_replicas" }));
+      expect((await events(id)).at(-1)!.data).toMatchObject({
+        reason: "quota_free",
+        to_replicas: 4,
+      });
+    } finally {
+      await set("agents", "max_replicas_per_user", 200);
+    }
+  });
+});
+
 test("what the worker is told of a policy has the bounds that the policy leaves out", async () => {
   const id = await agentWith({ targetCPU: 70 });
   await call(owner, "public.scale_agent($1, 3)", id);

@@ -8,6 +8,7 @@ import { openKubernetesRig } from "./kubernetes-rig.ts";
 import { until } from "./rig.ts";
 
 interface Seen {
+  metadata: { labels: Record<string, string> };
   data: { TOKEN?: string };
   spec: { replicas: number };
 }
@@ -103,6 +104,63 @@ describe("the Kubernetes driver", () => {
     object("deployments").spec.replicas = 7;
     await orchestrator.update(ref, { ...spec, scaling, revision: 2 }, signal);
     expect(object("deployments").spec.replicas).toBe(7);
+  });
+
+  describe("asked what the autoscaler decided", () => {
+    const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: 80 };
+    const told = async (status: unknown, autoscaled = true) => {
+      const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+      Object.assign(object("horizontalpodautoscalers"), { status });
+      return (await orchestrator.inspect({ ...ref, autoscaled }, signal))!.autoscaler;
+    };
+    const because = (type: string, status: string, reason: string) => ({
+      desiredReplicas: 3,
+      conditions: [{ type, status, reason, message: "in words of its own" }],
+    });
+
+    it("tells replicas, and usage against the targets", async () => {
+      expect(
+        await told({
+          desiredReplicas: 6,
+          currentMetrics: [
+            { type: "Resource", resource: { name: "cpu", current: { averageUtilization: 131 } } },
+            { type: "" },
+          ],
+          conditions: [{ type: "ScalingLimited", status: "False", reason: "DesiredWithinRange" }],
+        }),
+      ).toEqual({
+        replicas: 6,
+        metrics: [
+          { metric: "cpu", valuePercent: 131, targetPercent: 70 },
+          { metric: "memory", valuePercent: null, targetPercent: 80 },
+        ],
+        limitedBy: null,
+      });
+    });
+
+    it.each([
+      ["max_replicas", because("ScalingLimited", "True", "TooManyReplicas")],
+      [null, because("ScalingLimited", "True", "TooFewReplicas")],
+      ["unmeasured", because("ScalingActive", "False", "FailedGetResourceMetric")],
+      [null, because("ScalingActive", "False", "ScalingDisabled")],
+      ["scaling_failed", because("AbleToScale", "False", "FailedUpdateScale")],
+      [null, because("AbleToScale", "False", "BackoffBoth")],
+    ])("tells that it is limited by %s", async (limitedBy, status) => {
+      expect(await told(status)).toMatchObject({ replicas: 3, limitedBy });
+    });
+
+    it("tells nothing of an autoscaler that has not decided yet, nor when nobody asks", async () => {
+      expect(await told(undefined)).toMatchObject({ replicas: null, limitedBy: null });
+      expect(await told(because("ScalingLimited", "True", "TooManyReplicas"), false))
+        .toBeUndefined();
+    });
+
+    it("leaves out an autoscaler of somebody else's", async () => {
+      const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+      object("horizontalpodautoscalers").metadata.labels = {};
+      expect((await orchestrator.inspect({ ...ref, autoscaled: true }, signal))!.autoscaler)
+        .toBeUndefined();
+    });
   });
 
   it("removes the autoscaler with the policy", async () => {

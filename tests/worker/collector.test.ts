@@ -56,6 +56,38 @@ const stored = (id: string) =>
     select * from public.agent_logs where agent_id = ${id} order by id
   `;
 
+describe("an agent that Kubernetes scales", () => {
+  it("has the replicas that its autoscaler set, which is told and rolls nothing out", async () => {
+    const { id, workload } = await watchedAgent({
+      scaling: { maxReplicas: 8, targetCPU: 50 },
+      replicas: 2,
+    });
+    await bed.sql`update public.deployments set orchestrator = 'kubernetes' where agent_id = ${id}`;
+    workload.autoscaler = {
+      desired: 5,
+      replicas: 5,
+      metrics: [{ metric: "cpu", valuePercent: 120, targetPercent: 50 }],
+      limitedBy: null,
+    };
+    await look();
+    await look();
+    const [agent] = await bed.sql`select replicas, generation from public.agents where id = ${id}`;
+    expect(agent).toMatchObject({ replicas: 5 });
+    expect(await bed.deployment(id)).toMatchObject({
+      replicas_desired: 5,
+      observed_generation: agent!.generation,
+      state: "running",
+    });
+    expect(
+      await bed.sql`select message, data from public.agent_events
+        where agent_id = ${id} and event_type = 'AUTOSCALED'`,
+    ).toMatchObject([{
+      message: "Kubernetes scaled from 2 to 5 replicas: CPU at 120 % of its limit, target 50 %",
+      data: { by: "kubernetes", reason: "above_target", from_replicas: 2, to_replicas: 5 },
+    }]);
+  });
+});
+
 describe("logs", () => {
   it("are stored once each and in order, with level and source", async () => {
     const { id, workload } = await watchedAgent();

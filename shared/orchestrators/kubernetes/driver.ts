@@ -15,6 +15,7 @@ import type {
   WorkloadSpec,
 } from "../types.ts";
 import { createKubernetesApi } from "./api.ts";
+import { autoscalerState, horizontalPodAutoscaler } from "./autoscaler.ts";
 import { examinePods } from "./examine.ts";
 import { clusterFigures } from "./figures.ts";
 import { CONTAINER, KINDS, manifests, objectName, RESTART_ANNOTATION } from "./manifests.ts";
@@ -238,7 +239,7 @@ export function createKubernetesDriver(
       const name = objectName(ref.name);
       const found = await ownDeployment(ref.name, ref.agentId, signal);
       if (!found || found.metadata.deletionTimestamp) return null;
-      const [{ data: list }, exposed] = await Promise.all([
+      const [{ data: list }, exposed, scaler] = await Promise.all([
         api.http.json(
           {
             path: `/api/v1/namespaces/${encodeURIComponent(api.namespace)}/pods`,
@@ -248,6 +249,9 @@ export function createKubernetesDriver(
           signal,
         ),
         api.get("Service", name, service, signal),
+        ref.autoscaled
+          ? api.get("HorizontalPodAutoscaler", name, horizontalPodAutoscaler, signal)
+          : null,
       ]);
       const pods = presentPods(list?.items ?? [], ref.agentId);
       const desired = found.spec.replicas;
@@ -282,6 +286,7 @@ export function createKubernetesDriver(
         url: serviceUrl(exposed, cluster.options.publicHost ?? null),
         consoleUrl: options.consoleUrl(api.namespace, name),
         failure: failed,
+        ...(scaler && ownedBy(scaler, ref.agentId) ? { autoscaler: autoscalerState(scaler) } : {}),
       };
     },
 

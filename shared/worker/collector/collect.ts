@@ -53,6 +53,7 @@ export async function collect(collection: Collection, tools: CollectionTools): P
     name: deployment.stack_name,
     stackId: deployment.stack_id,
     namespace: deployment.namespace,
+    ...(collection.autoscaled ? { autoscaled: true } : {}),
   };
   const reading = { upstream, ref, redactor, settings, clock, signal };
   const due = collection.due;

@@ -29,6 +29,8 @@ export interface Collection {
     namespace: string | null;
     containers: { id: string; name: string; started_at: string | null }[];
   };
+  /** Its orchestrator scales it by itself. */
+  autoscaled: boolean;
   cluster: Cluster;
   environment: Record<string, string>;
   cursor: CollectionCursor;

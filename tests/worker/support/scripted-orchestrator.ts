@@ -1,5 +1,6 @@
 import { OrchestratorError } from "../../../shared/orchestrators/errors.ts";
 import type {
+  AutoscalerState,
   ContainerState,
   LogLine,
   Orchestrator,
@@ -27,6 +28,8 @@ interface Workload {
   active: boolean;
   containers: ContainerState[];
   restarted: Set<string>;
+  /** What the orchestrator itself decided, and the replicas it set. */
+  autoscaler?: AutoscalerState & { desired: number };
 }
 
 /** A cluster in memory that does at once what it is told, but for the faults it was given. */
@@ -169,7 +172,7 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
     inspect: (ref, signal) =>
       perform("inspect", signal, () => {
         const workload = workloads.get(ref.name);
-        return workload === undefined ? null : stateOf(workload);
+        return workload === undefined ? null : stateOf(workload, ref);
       }),
     logs: (_ref, id, { since, tail, limitBytes }, signal) =>
       perform("logs", signal, () => {
@@ -206,7 +209,8 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
       })),
   };
 
-  function stateOf({ ref, spec, revision, active, containers }: Workload): WorkloadState {
+  function stateOf(workload: Workload, asked: WorkloadRef): WorkloadState {
+    const { ref, spec, revision, active, containers, autoscaler } = workload;
     const shown = containers.map((each) =>
       each.health === "starting" && self.ready ? { ...each, health: "healthy" as const } : each
     );
@@ -215,7 +219,7 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
       ref,
       status: !active ? "inactive" : ready.length === spec.replicas ? "active" : "deploying",
       revision,
-      desired: active ? spec.replicas : 0,
+      desired: active ? autoscaler?.desired ?? spec.replicas : 0,
       ready: ready.length,
       settled: !active || ready.length === spec.replicas,
       containers: shown,
@@ -223,6 +227,7 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
       url: null,
       consoleUrl: null,
       failure: null,
+      ...(asked.autoscaled && autoscaler ? { autoscaler } : {}),
     };
   }
   return self;
