@@ -1,6 +1,7 @@
 import type postgres from "postgres";
 import { createSigner } from "./auth/access-token.ts";
 import type { AuthContext } from "./auth/context.ts";
+import { createProviders } from "./auth/external/providers.ts";
 import { createRateLimiter } from "./auth/rate-limit.ts";
 import { answer } from "./auth/routes.ts";
 import { type AuthSettings, readAuthSettings } from "./auth/settings.ts";
@@ -8,6 +9,7 @@ import type { SendMail } from "./inbox.ts";
 import type { StackKeys } from "./keys.ts";
 import type { Log } from "./log.ts";
 import type { HttpService } from "./service.ts";
+import { createSmtpSender } from "./smtp.ts";
 import { parseToml } from "./toml.ts";
 
 export interface AuthOptions {
@@ -19,6 +21,7 @@ export interface AuthOptions {
   /** Where links in mails lead when the request names no other place. */
   siteUrl: string;
   log: Log;
+  /** Into the inbox; not used when config.toml names a mail server. */
   sendMail: SendMail;
   /** By default what `supabase/config.toml` of this checkout says. */
   settings?: AuthSettings;
@@ -33,13 +36,15 @@ export interface AuthOptions {
  */
 export async function createAuth(options: AuthOptions): Promise<HttpService> {
   const settings = { ...options.settings ?? await settingsOfCheckout(), siteUrl: options.siteUrl };
+  const baseUrl = `${options.apiUrl}/auth/v1`;
   const context: AuthContext = {
     sql: options.sql,
     settings,
     signer: createSigner(options.keys.signingKey, options.keys.jwks),
     limiter: createRateLimiter(settings.rateLimits),
-    baseUrl: `${options.apiUrl}/auth/v1`,
-    sendMail: options.sendMail,
+    providers: createProviders(settings.external, `${baseUrl}/callback`),
+    baseUrl,
+    sendMail: settings.smtp === null ? options.sendMail : createSmtpSender(settings.smtp),
     log: options.log,
   };
   return {

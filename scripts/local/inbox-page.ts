@@ -17,7 +17,8 @@ export function renderInbox(mails: KeptMail[]): string {
 
 /** One mail as a page. */
 export function renderMail(mail: KeptMail): string {
-  // A sandboxed frame: the mail's own markup may not run scripts or touch this page.
+  // A sandboxed frame: the mail's own markup may not run scripts or touch this page. What its links
+  // open is a page like any other, or a site would have no scripts when a sign-in link leads there.
   const content = `<base target="_blank">${mail.html}`;
   return page(
     mail.subject,
@@ -27,7 +28,9 @@ export function renderMail(mail: KeptMail): string {
       <dt>To</dt><dd>${escapeHtml(mail.to)}</dd>
       <dt>Arrived</dt><dd>${mail.date.toISOString()}</dd>
     </dl>
-    <iframe title="Mail" sandbox="allow-popups" srcdoc="${escapeHtml(content)}"></iframe>`,
+    <iframe title="Mail" sandbox="allow-popups allow-popups-to-escape-sandbox" srcdoc="${
+      escapeHtml(content)
+    }"></iframe>`,
   );
 }
 

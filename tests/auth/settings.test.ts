@@ -108,3 +108,56 @@ describe("the rate limiter", () => {
     expect(limits.tryTake("signInSignUps", "19999")).toBe(false);
   });
 });
+
+describe("secrets of config.toml", () => {
+  const github = (secret: string) => ({
+    auth: { external: { GitHub: { enabled: true, client_id: "id", secret } } },
+  });
+
+  test("come from the environment", () => {
+    const { external } = readAuthSettings(github("env(GITHUB_SECRET)"), { GITHUB_SECRET: "s" });
+    expect(external).toMatchObject({ github: { clientId: "id", secret: "s" } });
+  });
+
+  test("name the variable that is not set", () => {
+    expect(() => readAuthSettings(github("env(GITHUB_SECRET)"), {})).toThrow(
+      "auth.external.GitHub.secret in supabase/config.toml takes its value from GITHUB_SECRET",
+    );
+  });
+
+  test("are not needed for what is switched off", () => {
+    const off = { auth: { external: { github: { enabled: false, secret: "env(NOT_SET)" } } } };
+    expect(readAuthSettings(off, {}).external).toEqual({});
+  });
+});
+
+describe("a mail server", () => {
+  const smtp = (section: Record<string, string | number | boolean>) =>
+    readAuthSettings({ auth: { email: { smtp: section } } }, { PASS: "p" }).smtp;
+  const server = { host: "smtp.example.com", port: 587, admin_email: "a@example.com" };
+
+  test("is there as soon as it is described", () => {
+    expect(smtp({ ...server, user: "u", pass: "env(PASS)", sender_name: "A" })).toEqual({
+      host: "smtp.example.com",
+      port: 587,
+      user: "u",
+      pass: "p",
+      adminEmail: "a@example.com",
+      senderName: "A",
+    });
+  });
+
+  test("can be switched off", () => {
+    expect(smtp({ ...server, enabled: false })).toBeNull();
+    expect(smtp({})).toBeNull();
+  });
+
+  test.each([{ host: "" }, { port: 0 }, { port: 70000 }, { admin_email: "" }])(
+    "is named when half described: %j",
+    (fault) => {
+      expect(() => smtp({ ...server, ...fault })).toThrow(
+        `auth.email.smtp.${Object.keys(fault)[0]}`,
+      );
+    },
+  );
+});

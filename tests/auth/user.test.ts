@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { codeIn, freshEmail, linkIn, PASSWORD, useAuth } from "./support.ts";
+import { claimsOf, codeIn, freshEmail, linkIn, PASSWORD, useAuth } from "./support.ts";
 
 const auth = await useAuth();
 
@@ -87,4 +87,16 @@ test("an address that somebody else confirms first is gone", async () => {
   await auth.anonymous().auth.signUp({ email: wanted, password: PASSWORD });
   const answer = await fetch(linkIn(mail!), { redirect: "manual" });
   expect(answer.headers.get("location")).toContain("error_code=email_exists");
+});
+
+test("permissions that a user writes into the metadata give none", async () => {
+  const { client, accessToken } = await auth.signUp();
+  const before = claimsOf(accessToken).permissions;
+  const { data } = await client.auth.updateUser({ data: { permissions: ["system:*", "users:*"] } });
+  expect(data.user!.user_metadata.permissions).toEqual(before);
+  const refreshed = await client.auth.refreshSession();
+  expect(claimsOf(refreshed.data.session!.access_token).permissions).toEqual(before);
+  expect((await client.rpc("my_permissions")).data).not.toContain("system:*");
+  const { error } = await client.from("settings").update({ value: 1 }).eq("key", "none").select();
+  expect(error).toMatchObject({ code: "42501" });
 });

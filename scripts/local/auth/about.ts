@@ -21,8 +21,9 @@ export function jwks(context: AuthContext): Response {
 }
 
 /** `GET /settings`: which ways to sign in there are. */
-export function showSettings({ settings }: AuthContext): Response {
-  const providers = Object.fromEntries(PROVIDERS.map((name) => [name, false]));
+export function showSettings({ settings, providers: enabled }: AuthContext): Response {
+  const names = new Set([...PROVIDERS, ...enabled.keys()]);
+  const providers = Object.fromEntries([...names].map((name) => [name, enabled.has(name)]));
   return json({
     external: {
       ...providers,

@@ -32,7 +32,8 @@ export type AuthenticationMethod =
   | "recovery"
   | "invite"
   | "email/signup"
-  | "email_change";
+  | "email_change"
+  | "oauth";
 
 export function createSigner(signingKey: JWK, jwks: { keys: JWK[] }): AccessTokenSigner {
   const privateKey = importJWK(signingKey, "ES256");

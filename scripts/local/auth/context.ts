@@ -3,6 +3,7 @@ import type { SendMail } from "../inbox.ts";
 import type { Log } from "../log.ts";
 import type { AccessTokenSigner } from "./access-token.ts";
 import type { RateLimiter } from "./rate-limit.ts";
+import type { ExternalProviders } from "./external/providers.ts";
 import type { AuthSettings } from "./settings.ts";
 
 /** A connection pool or an open transaction. */
@@ -15,6 +16,8 @@ export interface AuthContext {
   settings: AuthSettings;
   signer: AccessTokenSigner;
   limiter: RateLimiter;
+  /** Those that config.toml enables. */
+  providers: ExternalProviders;
   /** `http://127.0.0.1:54321/auth/v1`: issuer of the tokens and base of the links in mails. */
   baseUrl: string;
   sendMail: SendMail;

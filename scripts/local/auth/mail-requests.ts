@@ -3,6 +3,7 @@ import { audit } from "./audit.ts";
 import { audienceOf, requireAdmin } from "./bearer.ts";
 import type { AuthContext } from "./context.ts";
 import { badRequest, unprocessable } from "./errors.ts";
+import { deliver } from "./mail.ts";
 import { mailCode, mailEmailChange } from "./one-time-tokens.ts";
 import { randomPassword } from "./passwords.ts";
 import { type Challenge, challengeFields, readChallenge } from "./pkce.ts";
@@ -91,7 +92,7 @@ export async function sendMagicLink(context: AuthContext, request: AuthRequest):
     return json({});
   }
   // The mail that confirms the address signs in as well.
-  for (const mail of created.mails) await context.sendMail(mail);
+  for (const mail of created.mails) await deliver(context, mail);
   return json({});
 }
 
@@ -127,14 +128,14 @@ export async function resend(context: AuthContext, request: AuthRequest): Promis
       await audit(sql, user, "user_confirmation_requested");
       return await mailCode(context, sql, user, "signup", target, challenge);
     });
-    await context.sendMail(mail);
+    await deliver(context, mail);
   }
   if (body.type === "email_change" && user.email_change) {
     const newEmail = user.email_change;
     const mails = await context.sql.begin((sql) =>
       mailEmailChange(context, sql, user, newEmail, target, challenge)
     );
-    for (const mail of mails) await context.sendMail(mail);
+    for (const mail of mails) await deliver(context, mail);
   }
   return json({});
 }
@@ -165,7 +166,7 @@ export async function invite(context: AuthContext, request: AuthRequest): Promis
     const mail = await mailCode(context, sql, user, "invite", redirectTarget(context, request));
     return { user: (await findUserById(sql, user.id))!, mail };
   });
-  await context.sendMail(mail);
+  await deliver(context, mail);
   return json(presentUser(user));
 }
 
@@ -181,5 +182,5 @@ async function mailRecovery(
     await audit(sql, user, "user_recovery_requested");
     return await mailCode(context, sql, user, kind, target, challenge);
   });
-  await context.sendMail(mail);
+  await deliver(context, mail);
 }

@@ -1,7 +1,13 @@
-import type { Mail } from "../inbox.ts";
+import type { Mail as SentMail } from "../inbox.ts";
 import type { AuthContext } from "./context.ts";
+import { internal } from "./errors.ts";
 
-export type { Mail };
+/** A mail that waits for its transaction to commit. */
+export interface Mail extends SentMail {
+  kind: MailKind;
+  /** Whose code it carries. */
+  userId: string;
+}
 
 export type MailKind =
   | "signup"
@@ -10,6 +16,41 @@ export type MailKind =
   | "magiclink"
   | "email_change"
   | "reauthentication";
+
+/** What each kind is called when it cannot be sent. */
+const NAMES: Record<MailKind, string> = {
+  signup: "confirmation",
+  invite: "invite",
+  recovery: "recovery",
+  magiclink: "magic link",
+  email_change: "email change",
+  reauthentication: "reauthentication",
+};
+
+const SENT_AT = {
+  signup: "confirmation_sent_at",
+  invite: "confirmation_sent_at",
+  recovery: "recovery_sent_at",
+  magiclink: "recovery_sent_at",
+  email_change: "email_change_sent_at",
+  reauthentication: "reauthentication_sent_at",
+} as const satisfies Record<MailKind, string>;
+
+/**
+ * Hands a mail over. When that fails it counts as not sent, so that the person need not wait to ask
+ * for another.
+ *
+ * @throws {AuthError} `unexpected_failure` (500)
+ */
+export async function deliver({ sendMail, sql }: AuthContext, mail: Mail): Promise<void> {
+  const { kind, userId, ...sent } = mail;
+  try {
+    await sendMail(sent);
+  } catch (cause) {
+    await sql`update auth.users set ${sql(SENT_AT[kind])} = null where id = ${userId}`;
+    throw internal(`Error sending ${NAMES[kind]} email`, cause);
+  }
+}
 
 /** What a mail carries. */
 export interface MailContent {
@@ -71,6 +112,7 @@ const WORDINGS: Record<MailKind, Wording> = {
 export function writeMail(
   context: AuthContext,
   kind: MailKind,
+  userId: string,
   to: string,
   content: MailContent,
 ): Mail {
@@ -78,7 +120,9 @@ export function writeMail(
   const url = link === null ? null : actionLink(context, kind, content);
   const ignore = "If you did not ask for this, ignore this mail.";
   return {
-    from: { name: "Agent Launchpad", address: "noreply@agent-launchpad.local" },
+    kind,
+    userId,
+    from: senderOf(context),
     to,
     subject,
     text: [
@@ -96,6 +140,12 @@ export function writeMail(
       `<p>${ignore}</p>`,
     ].join("\n"),
   };
+}
+
+function senderOf({ settings: { smtp } }: AuthContext): Mail["from"] {
+  return smtp === null
+    ? { name: "Agent Launchpad", address: "noreply@agent-launchpad.local" }
+    : { name: smtp.senderName, address: smtp.adminEmail };
 }
 
 /** The address of `GET /verify` that does what the mail is about. */

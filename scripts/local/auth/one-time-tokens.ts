@@ -112,7 +112,7 @@ export async function mailCode(
   checkMailPause(context, user[KINDS[kind].sentAt]);
   takeMail(context);
   const { otp, hash } = await issueCode(context, sql, user, kind, challenge);
-  return writeMail(context, kind, user.email ?? "", { otp, hash, redirectTo });
+  return writeMail(context, kind, user.id, user.email ?? "", { otp, hash, redirectTo });
 }
 
 /**
@@ -146,7 +146,7 @@ export async function mailEmailChange(
   });
   for (const { type, hash, address } of codes) await storeToken(sql, user.id, type, hash, address);
   return codes.map(({ address, otp, hash }) =>
-    writeMail(context, "email_change", address, { otp, hash, redirectTo, newEmail })
+    writeMail(context, "email_change", user.id, address, { otp, hash, redirectTo, newEmail })
   );
 
   function code(

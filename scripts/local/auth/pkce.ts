@@ -106,12 +106,15 @@ interface Flow {
   user_id: string;
   method: "s256" | "plain";
   challenge: string;
+  provider_type: string;
   authentication_method: AuthenticationMethod;
+  provider_token: string | null;
+  provider_refresh_token: string | null;
   late: boolean;
 }
 
 /**
- * `POST /token?grant_type=pkce`: trades the code from a link for a session, given the verifier that
+ * `POST /token?grant_type=pkce`: trades the code from a link or a provider for a session, given the verifier that
  * only the client which asked for the mail has.
  *
  * @throws {AuthError} `validation_failed`, `bad_code_verifier` (400), `user_banned` (403),
@@ -144,9 +147,15 @@ export async function pkceGrant(context: AuthContext, request: AuthRequest): Pro
       );
     }
     if (isBanned(user)) throw forbidden("user_banned", "User is banned");
-    await audit(sql, user, "login", { provider_type: "email" });
+    await audit(sql, user, "login", { provider_type: flow.provider_type });
     await sql`delete from auth.flow_state where id = ${flow.id}`;
-    return await openSession(context, sql, user, flow.authentication_method, request);
+    const session = await openSession(context, sql, user, flow.authentication_method, request);
+    const { provider_token, provider_refresh_token } = flow;
+    return {
+      ...session,
+      ...(provider_token && { provider_token }),
+      ...(provider_refresh_token && { provider_refresh_token }),
+    };
   });
   return json(answer);
 }
@@ -154,7 +163,8 @@ export async function pkceGrant(context: AuthContext, request: AuthRequest): Pro
 async function lockFlow(sql: Db, code: string): Promise<Flow | null> {
   const [flow] = await sql<Flow[]>`
     select id, user_id, code_challenge_method as method, code_challenge as challenge,
-      authentication_method,
+      provider_type, authentication_method, provider_access_token as provider_token,
+      provider_refresh_token,
       auth_code_issued_at + make_interval(secs => ${CODE_LIFE_SECONDS}) < clock_timestamp() as late
     from auth.flow_state
     where auth_code = ${code} and user_id is not null and auth_code_issued_at is not null

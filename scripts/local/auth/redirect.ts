@@ -2,13 +2,38 @@ import type { AuthContext } from "./context.ts";
 import type { AuthRequest } from "./request.ts";
 import type { AuthSettings } from "./settings.ts";
 
-/** Where the link in a mail leads back to: what the request asks for if allowed, else the site. */
-export function redirectTarget(context: AuthContext, request: AuthRequest): string {
-  const asked = request.headers.get("redirect_to") ?? request.url.searchParams.get("redirect_to");
+/**
+ * Where the link in a mail, or a provider, leads back to: what the request asks for if allowed, else
+ * the site.
+ *
+ * @param asked where the request asks for it in its body
+ */
+export function redirectTarget(
+  context: AuthContext,
+  request: AuthRequest,
+  asked: string | null = request.headers.get("redirect_to") ??
+    request.url.searchParams.get("redirect_to"),
+): string {
   for (const candidate of [asked, request.headers.get("referer")]) {
     if (candidate && isAllowedRedirect(context.settings, candidate)) return candidate;
   }
   return context.settings.siteUrl;
+}
+
+/** Leads to `target` with what it is to know, in the query and after the `#`. */
+export function redirectTo(
+  target: string,
+  { status, query = {}, fragment = null }: {
+    status: 302 | 303;
+    query?: Record<string, string>;
+    fragment?: Record<string, string> | null;
+  },
+): Response {
+  const url = new URL(target);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  // `sb` lets clients tell our redirects from those of other providers.
+  url.hash = fragment === null ? "" : String(new URLSearchParams({ ...fragment, sb: "" }));
+  return new Response(null, { status, headers: { location: url.href } });
 }
 
 /**

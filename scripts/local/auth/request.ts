@@ -20,6 +20,12 @@ export interface AuthRequest {
    * @throws {AuthError} `bad_json` (400), `request_entity_too_large` (413)
    */
   json<Shape extends z.ZodType>(shape: Shape): Promise<z.infer<Shape>>;
+  /**
+   * The body, read as a form.
+   *
+   * @throws {AuthError} `request_entity_too_large` (413)
+   */
+  form(): Promise<URLSearchParams>;
   /** True when there is no body at all. */
   isEmpty(): Promise<boolean>;
 }
@@ -44,6 +50,7 @@ export function readRequest(request: Request): AuthRequest {
     userAgent: request.headers.get("user-agent"),
     responseHeaders: new Headers(),
     isEmpty: async () => (await read()) === "",
+    form: async () => new URLSearchParams(await read()),
     json: async (shape) => parse(await read(), shape),
   };
 }

@@ -3,6 +3,10 @@ import { generateLink } from "./admin-links.ts";
 import { changeUser, createUser, deleteUser, listUsers, showUser } from "./admin-users.ts";
 import { health, jwks, showSettings } from "./about.ts";
 import type { AuthContext } from "./context.ts";
+import { authorize, authorizeByPost, authorizeLinking } from "./external/authorize.ts";
+import { callback } from "./external/callback.ts";
+import { idTokenGrant } from "./external/id-token-grant.ts";
+import { unlinkIdentity } from "./external/identities.ts";
 import { AuthError, badRequest, errorResponse, internal } from "./errors.ts";
 import { logout } from "./logout.ts";
 import { invite, recover, resend, sendMagicLink } from "./mail-requests.ts";
@@ -39,6 +43,12 @@ const ENDPOINTS: Record<string, Endpoint> = {
   "GET /verify": verifyByLink,
   "POST /verify": verifyByPost,
   "POST /invite": invite,
+  "GET /authorize": authorize,
+  "POST /authorize": authorizeByPost,
+  "GET /callback": callback,
+  "POST /callback": callback,
+  "GET /user/identities/authorize": authorizeLinking,
+  "DELETE /user/identities/:id": unlinkIdentity,
   "GET /admin/users": listUsers,
   "POST /admin/users": createUser,
   "GET /admin/users/:id": showUser,
@@ -90,6 +100,7 @@ async function token(context: AuthContext, request: AuthRequest): Promise<Respon
     password: passwordGrant,
     refresh_token: refreshGrant,
     pkce: pkceGrant,
+    id_token: idTokenGrant,
   };
   const endpoint = grants[grant ?? ""];
   if (endpoint === undefined) throw badRequest("invalid_credentials", "unsupported_grant_type");

@@ -69,6 +69,17 @@ export function sessionAnswer(
   };
 }
 
+/** A session as the part of an address after the `#`, which no server sees. */
+export function sessionFragment(session: SessionAnswer): Record<string, string> {
+  return {
+    access_token: session.access_token,
+    expires_at: String(session.expires_at),
+    expires_in: String(session.expires_in),
+    refresh_token: session.refresh_token,
+    token_type: session.token_type,
+  };
+}
+
 /** Twelve characters of base32, 60 random bits: the shape that Auth gives refresh tokens. */
 export function newRefreshToken(): string {
   const alphabet = "abcdefghijklmnopqrstuvwxyz234567";

@@ -1,3 +1,4 @@
+import process from "node:process";
 import { StackError } from "../errors.ts";
 import type { TomlTable, TomlValue } from "../toml.ts";
 
@@ -35,6 +36,38 @@ export interface AuthSettings {
   accessTokenHook: PostgresHook | null;
   passwordHook: PostgresHook | null;
   rateLimits: RateLimits;
+  /** True when users may link and unlink identities themselves. */
+  manualLinkingEnabled: boolean;
+  /** The enabled `[auth.external.NAME]`, by name in lower case. */
+  external: Record<string, ExternalProviderSettings>;
+  /** The mail server to hand mails to; null for the stack's inbox. */
+  smtp: SmtpSettings | null;
+}
+
+/** `[auth.external.NAME]` */
+export interface ExternalProviderSettings {
+  clientId: string;
+  secret: string;
+  /** Issuer of an OpenID Connect provider, or base of one that has its own protocol; "" for the usual one. */
+  url: string;
+  /** Where the provider sends people back to; "" for this stack's `/auth/v1/callback`. */
+  redirectUri: string;
+  /** True when an ID token need not carry the nonce of the request. */
+  skipNonceCheck: boolean;
+  /** True when an account may come without an address. */
+  emailOptional: boolean;
+}
+
+/** `[auth.email.smtp]` */
+export interface SmtpSettings {
+  host: string;
+  port: number;
+  /** "" for a server that wants no sign-in. */
+  user: string;
+  pass: string;
+  /** Sender of the mails. */
+  adminEmail: string;
+  senderName: string;
 }
 
 /** `pg-functions://postgres/SCHEMA/NAME` */
@@ -82,9 +115,13 @@ const PASSWORD_CHARACTER_SETS: Record<string, string[]> = {
  * Reads `[auth]` of the CLI's configuration.
  *
  * @param config the whole parsed config.toml
+ * @param env where `env(NAME)` looks, by default the process's own environment
  * @throws {StackError} when a setting has a value that Auth cannot follow
  */
-export function readAuthSettings(config: TomlTable): AuthSettings {
+export function readAuthSettings(
+  config: TomlTable,
+  env: Environment = process.env,
+): AuthSettings {
   const auth = table(config.auth);
   const email = table(auth.email);
   const sessions = table(auth.sessions);
@@ -118,7 +155,70 @@ export function readAuthSettings(config: TomlTable): AuthSettings {
     accessTokenHook: postgresHook(table(auth.hook), "custom_access_token"),
     passwordHook: postgresHook(table(auth.hook), "password_verification_attempt"),
     rateLimits: rateLimits(table(auth.rate_limit)),
+    manualLinkingEnabled: flag(auth.enable_manual_linking, false),
+    external: externalProviders(table(auth.external), env),
+    smtp: smtp(table(email.smtp), env),
   };
+}
+
+type Environment = Record<string, string | undefined>;
+
+function externalProviders(
+  section: TomlTable,
+  env: Environment,
+): Record<string, ExternalProviderSettings> {
+  const enabled = Object.entries(section).filter(([, value]) => table(value).enabled === true);
+  return Object.fromEntries(enabled.map(([name, value]) => {
+    const provider = table(value);
+    const setting = (key: string) => substituted(`external.${name}.${key}`, provider[key], env);
+    const clientId = required(`external.${name}.client_id`, setting("client_id"));
+    const url = setting("url");
+    if (url !== "" && !URL.canParse(url)) fail(`external.${name}.url`, url);
+    return [name.toLowerCase(), {
+      clientId,
+      secret: required(`external.${name}.secret`, setting("secret")),
+      url: url.replace(/\/$/, ""),
+      redirectUri: setting("redirect_uri"),
+      skipNonceCheck: flag(provider.skip_nonce_check, false),
+      emailOptional: flag(provider.email_optional, false),
+    }];
+  }));
+}
+
+function smtp(section: TomlTable, env: Environment): SmtpSettings | null {
+  // As in the CLI, the table alone switches it on.
+  if (Object.keys(section).length === 0 || !flag(section.enabled, true)) return null;
+  const setting = (key: string) => substituted(`email.smtp.${key}`, section[key], env);
+  const port = number(section.port, 0);
+  if (!Number.isInteger(port) || port < 1 || port > 65535) fail("email.smtp.port", section.port);
+  return {
+    host: required("email.smtp.host", setting("host")),
+    port,
+    user: setting("user"),
+    pass: setting("pass"),
+    adminEmail: required("email.smtp.admin_email", setting("admin_email")),
+    senderName: setting("sender_name"),
+  };
+}
+
+/** A text, where `env(NAME)` stands for a variable of the environment; "" when absent. */
+function substituted(name: string, value: TomlValue | undefined, env: Environment): string {
+  const given = text(value, "");
+  const [, variable] = /^env\((\w+)\)$/.exec(given) ?? [];
+  if (variable === undefined) return given;
+  const found = env[variable];
+  if (found === undefined || found === "") {
+    throw new StackError(
+      `auth.${name} in supabase/config.toml takes its value from ${variable}, which is not set.`,
+      `Set the environment variable ${variable}, or switch the feature off there.`,
+    );
+  }
+  return found;
+}
+
+function required(name: string, value: string): string {
+  if (value === "") fail(name, value);
+  return value;
 }
 
 /**

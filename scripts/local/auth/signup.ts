@@ -3,7 +3,7 @@ import { audit } from "./audit.ts";
 import { audienceOf } from "./bearer.ts";
 import type { AuthContext, Db } from "./context.ts";
 import { AuthError, badRequest, internal, unprocessable } from "./errors.ts";
-import type { Mail } from "./mail.ts";
+import { deliver, type Mail } from "./mail.ts";
 import { mailCode } from "./one-time-tokens.ts";
 import { checkPasswordStrength, hashPassword } from "./passwords.ts";
 import { type Challenge, challengeFields, readChallenge } from "./pkce.ts";
@@ -81,7 +81,7 @@ export async function signUp(context: AuthContext, request: AuthRequest): Promis
     }
     return json(decoyUser(email, aud, data));
   }
-  for (const mail of account.mails) await context.sendMail(mail);
+  for (const mail of account.mails) await deliver(context, mail);
   if (!isConfirmed(account.user)) {
     const invited = account.user.invited_at !== null;
     const shown = presentUser(account.user);

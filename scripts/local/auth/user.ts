@@ -3,7 +3,7 @@ import { audit } from "./audit.ts";
 import { type Caller, requireUser } from "./bearer.ts";
 import type { AuthContext, Db } from "./context.ts";
 import { badRequest, forbidden, unprocessable } from "./errors.ts";
-import type { Mail } from "./mail.ts";
+import { deliver, type Mail } from "./mail.ts";
 import { isExpired, mailCode, mailEmailChange, tokenHash } from "./one-time-tokens.ts";
 import { checkPasswordStrength, hashPassword, verifyPassword } from "./passwords.ts";
 import { challengeFields, readChallenge } from "./pkce.ts";
@@ -98,7 +98,7 @@ export async function putUser(context: AuthContext, request: AuthRequest): Promi
     await audit(tx, user, "user_modified");
     return { user: (await findUserById(tx, user.id))!, mails };
   });
-  for (const mail of mails) await context.sendMail(mail);
+  for (const mail of mails) await deliver(context, mail);
   return json(presentUser(user));
 }
 
@@ -125,7 +125,7 @@ export async function reauthenticate(
     await audit(sql, user, "user_reauthenticate_requested");
     return await mailCode(context, sql, user, "reauthentication", "");
   });
-  await context.sendMail(mail);
+  await deliver(context, mail);
   return json({});
 }
 

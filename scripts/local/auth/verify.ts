@@ -7,9 +7,9 @@ import { AuthError, badRequest, forbidden, unprocessable } from "./errors.ts";
 import { deleteToken, isExpired, type OneTimeTokenType, tokenHash } from "./one-time-tokens.ts";
 import { hashPassword, randomPassword } from "./passwords.ts";
 import { issueAuthCode, PKCE_PREFIX } from "./pkce.ts";
-import { redirectTarget } from "./redirect.ts";
+import { redirectTarget, redirectTo } from "./redirect.ts";
 import { type AuthRequest, json, text } from "./request.ts";
-import { openSession, type SessionAnswer } from "./sessions.ts";
+import { openSession, sessionFragment } from "./sessions.ts";
 import {
   changeEmailIdentity,
   changePassword,
@@ -122,9 +122,10 @@ export async function verifyByLink(context: AuthContext, request: AuthRequest): 
         proof,
         (sql, user) => issueAuthCode(sql, user.id, method),
       );
+      const said = { message: ONE_OF_TWO };
       return code === null
-        ? redirect(target, { message: ONE_OF_TWO }, { message: ONE_OF_TWO })
-        : redirect(target, null, { code });
+        ? redirectTo(target, { status: 303, query: said, fragment: said })
+        : redirectTo(target, { status: 303, query: { code } });
     }
     const session = await verify(
       context,
@@ -132,7 +133,10 @@ export async function verifyByLink(context: AuthContext, request: AuthRequest): 
       proof,
       (sql, user) => openSession(context, sql, user, "otp", request),
     );
-    return redirect(target, session === null ? { message: ONE_OF_TWO } : fragmentOf(session, type));
+    const fragment: Record<string, string> = session === null
+      ? { message: ONE_OF_TWO }
+      : { ...sessionFragment(session), type };
+    return redirectTo(target, { status: 303, fragment });
   } catch (error) {
     if (!(error instanceof AuthError) || error.status >= 500) throw error;
     const problem = {
@@ -140,7 +144,11 @@ export async function verifyByLink(context: AuthContext, request: AuthRequest): 
       error_code: error.code,
       error_description: error.message,
     };
-    return redirect(target, problem, withCode ? problem : {});
+    return redirectTo(target, {
+      status: 303,
+      fragment: problem,
+      ...(withCode && { query: problem }),
+    });
   }
 }
 
@@ -296,27 +304,4 @@ function emailToVerify(email: string): string {
   } catch {
     throw unprocessable("validation_failed", "Invalid email format");
   }
-}
-
-function fragmentOf(session: SessionAnswer, type: string): Record<string, string> {
-  return {
-    access_token: session.access_token,
-    expires_at: String(session.expires_at),
-    expires_in: String(session.expires_in),
-    refresh_token: session.refresh_token,
-    token_type: session.token_type,
-    type,
-  };
-}
-
-function redirect(
-  target: string,
-  fragment: Record<string, string> | null,
-  query: Record<string, string> = {},
-): Response {
-  const url = new URL(target);
-  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
-  // `sb` lets clients tell our redirects from those of other providers.
-  url.hash = fragment === null ? "" : String(new URLSearchParams({ ...fragment, sb: "" }));
-  return new Response(null, { status: 303, headers: { location: url.href } });
 }

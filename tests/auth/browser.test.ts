@@ -1,0 +1,90 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { findChromium, startChromium, type Tab } from "../support/chromium.ts";
+import { root } from "../support/deno.ts";
+import { type OwnAuth, startAuthServer } from "./own-server.ts";
+import { freshEmail } from "./support.ts";
+
+const chromium = findChromium();
+const closers: (() => Promise<unknown>)[] = [];
+afterAll(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+/** The site that a user of Agent Launchpad would have: a page with `supabase-js` in it. */
+async function startSite(script: () => string): Promise<string> {
+  const bundle = path.join(root, "node_modules/@supabase/supabase-js/dist/umd/supabase.js");
+  const library = await readFile(bundle);
+  const server = createServer((request, response) => {
+    if (request.url === "/supabase.js") {
+      response.writeHead(200, { "content-type": "text/javascript" }).end(library);
+    } else {
+      response.writeHead(200, { "content-type": "text/html" }).end(
+        `<!doctype html><title>Site</title><p id="who">Loading</p>
+        <script src="/supabase.js"></script><script>${script()}</script>`,
+      );
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => new Promise((resolve) => server.close(resolve)));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function eventually<Value>(tab: Tab, expression: string, where?: "page" | "frame") {
+  return expect.poll(() => tab.evaluate<Value>(expression, where).catch(() => null), {
+    timeout: 15_000,
+  });
+}
+
+/** `AGENT_LAUNCHPAD_PICTURES=folder` keeps what the browser showed. */
+async function keepPicture(tab: Tab, name: string): Promise<void> {
+  const folder = process.env.AGENT_LAUNCHPAD_PICTURES;
+  if (folder) await writeFile(path.join(folder, `${name}.png`), await tab.screenshot());
+}
+
+test.skipIf(chromium === null)(
+  "a person who opens the inbox and clicks the sign-in link is signed in on the site",
+  async () => {
+    let auth: OwnAuth | undefined = undefined as OwnAuth | undefined;
+    const site = await startSite(() => `
+      const { auth } = supabase.createClient("${auth!.access.apiUrl}", "${
+      auth!.access.publishableKey
+    }");
+      auth.getSession().then(({ data: { session } }) => {
+        document.getElementById("who").textContent = session ? session.user.email : "Nobody";
+      });`);
+    auth = await startAuthServer(
+      `[auth]\nsite_url = "${site}"\n[auth.email]\nenable_confirmations = true\n`,
+    );
+    closers.push(() => auth!.stop());
+    const email = freshEmail();
+    await auth.anonymous().auth.signInWithOtp({ email });
+
+    const browser = await startChromium(chromium!);
+    closers.push(() => browser.close());
+    const inbox = await browser.open(auth.access.inboxUrl);
+    await eventually(inbox, "document.body.innerText").toContain(email);
+    await keepPicture(inbox, "inbox");
+    await inbox.evaluate(`document.querySelector("td a").click()`);
+    await eventually(inbox, "document.body.innerText", "frame").toContain("Confirm email address");
+    await keepPicture(inbox, "mail");
+
+    const place = `(({ x, y }) => ({ x, y }))`;
+    const frame = await inbox.evaluate<{ x: number; y: number }>(
+      `${place}(document.querySelector("iframe").getBoundingClientRect())`,
+    );
+    const link = await inbox.evaluate<{ x: number; y: number }>(
+      `${place}(document.querySelector("a").getBoundingClientRect())`,
+      "frame",
+    );
+    await inbox.click(frame.x + link.x + 10, frame.y + link.y + 10);
+    const arrived = await browser.openedBy(inbox, 10_000);
+    await eventually(arrived, "document.getElementById('who').textContent").toBe(email);
+    await keepPicture(arrived, "site");
+    expect(await arrived.evaluate("location.href")).not.toContain("access_token");
+  },
+  60_000,
+);
