@@ -2,6 +2,7 @@ import {
   type RateLimit,
   rateLimitError,
   rateLimitHeaders,
+  supabaseLimitHeaders,
 } from "../../shared/database/rate-limits.ts";
 import type { Progress } from "./progress.ts";
 import type { RouteContext } from "./route.ts";
@@ -17,5 +18,8 @@ export async function admit(
 ): Promise<void> {
   const limit = await counted;
   Object.assign(progress.headers, rateLimitHeaders(limit, context.now));
+  if (progress.asked === null || progress.asked === 2) {
+    Object.assign(progress.headers, supabaseLimitHeaders(limit, context.caller));
+  }
   if (!limit.allowed) throw rateLimitError(limit, context.caller);
 }

@@ -148,7 +148,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       response = own === null ? await carryOut(request, progress, url) : await own;
     } catch (error) {
       ({ response, error: fault } = failure(error, progress));
-      signals.answered(fault.code, fault.details?.permission, request, progress);
+      signals.refused(fault, request, progress);
     }
     const seconds = (performance.now() - started) / 1000;
     const route = own === null ? progress.route?.path ?? "unknown" : progress.pathname;

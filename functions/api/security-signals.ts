@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import type { ErrorCode } from "../../shared/contract/errors.ts";
+import type { ApiError, ErrorCode } from "../../shared/contract/errors.ts";
 import { runStatements } from "../../shared/database/caller.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import { jsonb, sqlText } from "../../shared/database/literal.ts";
@@ -13,8 +13,8 @@ const MOST_WAITING = 1000;
 
 /** What bears on security and only the api function sees, as `record_security_signals` takes it. */
 interface Signal {
-  event_type: "API_KEY_MISUSE" | "PERMISSION_DENIED";
-  severity: "MEDIUM" | "HIGH" | "CRITICAL";
+  event_type: "API_KEY_MISUSE" | "PERMISSION_DENIED" | "RATE_LIMIT_REACHED";
+  severity: "LOW" | "MEDIUM" | "HIGH" | "CRITICAL";
   subject: string;
   user_id: string;
   agent_id: string | null;
@@ -99,31 +99,39 @@ export function createSecuritySignals(sql: Database, batchMs: number = BATCH_MS)
         automated_response: { action_taken: "REQUEST_REJECTED" },
       });
     },
-    /** An answer was given; those that denied a known caller something are kept. */
-    answered(
-      code: ErrorCode,
-      permission: unknown,
-      request: Request,
-      progress: Progress,
-    ): void {
+    /** A known caller was refused; for want of a permission or for asking too often is kept. */
+    refused(fault: ApiError, request: Request, progress: Progress): void {
       const caller = progress.authenticated?.caller;
-      if (caller === undefined || !DENIALS.has(code)) return;
-      report({
-        event_type: "PERMISSION_DENIED",
-        severity: "MEDIUM",
+      if (caller === undefined) return;
+      const common = {
         subject: caller.apiKeyId === null ? `user:${caller.userId}` : `key:${caller.apiKeyId}`,
         user_id: caller.userId,
-        agent_id: agentOf(progress.pathname),
-        message: "A request was refused for want of a permission",
         count: 1,
-        details: {
-          permission: typeof permission === "string" ? permission : null,
-          key_id: caller.apiKeyId,
-          ...requestDetails(request, progress),
-        },
         ...originOf(request.headers),
-        automated_response: { action_taken: "REQUEST_REJECTED" },
-      });
+      };
+      const { permission = null, limit_type = null } = fault.details ?? {};
+      const details = { key_id: caller.apiKeyId, ...requestDetails(request, progress) };
+      if (DENIALS.has(fault.code)) {
+        report({
+          ...common,
+          event_type: "PERMISSION_DENIED",
+          severity: "MEDIUM",
+          agent_id: agentOf(progress.pathname),
+          message: "A request was refused for want of a permission",
+          details: { permission: typeof permission === "string" ? permission : null, ...details },
+          automated_response: { action_taken: "REQUEST_REJECTED" },
+        });
+      } else if (fault.code === "RATE_LIMIT_EXCEEDED") {
+        report({
+          ...common,
+          event_type: "RATE_LIMIT_REACHED",
+          severity: "LOW",
+          agent_id: null,
+          message: "Requests to /api were refused because there were too many",
+          details: { limit_type: String(limit_type), ...details },
+          automated_response: { action_taken: "REQUESTS_REFUSED" },
+        });
+      }
     },
   };
 }

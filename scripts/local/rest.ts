@@ -4,7 +4,6 @@
  *
  * What this stack's REST does not do, or does otherwise than PostgREST:
  * - composite-type arguments of functions given as JSON objects;
- * - `response.headers` and `response.status` set by anything but a called function;
  * - `Prefer: tx=rollback`, `count=planned` and `count=estimated` (both count exactly);
  * - an OpenAPI description at `/` (service_role gets a stub);
  * - `explain()` gives the SQL and no plan;
@@ -51,6 +50,8 @@ interface Handover extends AppRequestContext {
 }
 
 const connections = 8;
+
+const bodyless = new Set([204, 205, 304]);
 
 /**
  * Starts the service. Requests arrive without the prefix `/rest/v1`, as role `anon` when they carry no
@@ -203,5 +204,7 @@ async function serve(
   for (const name of [...headers.keys()]) {
     if (name.startsWith("access-control-")) headers.delete(name);
   }
-  return new Response(response.body, { status: response.status, headers });
+  for (const [name, value] of context.response?.headers ?? []) headers.set(name, value);
+  const status = context.response?.status ?? response.status;
+  return new Response(bodyless.has(status) ? null : response.body, { status, headers });
 }

@@ -4,7 +4,10 @@ import { type Caller, runStatements } from "./caller.ts";
 import type { Database } from "./connect.ts";
 import { sqlText } from "./literal.ts";
 
-/** A row of `private.take_rate_limit`: counts are requests, lengths seconds. */
+/**
+ * A row of `private.take_rate_limit` and one of `private.supabase_allowance`: counts are requests,
+ * lengths seconds.
+ */
 export interface RateLimit {
   allowed: boolean;
   /** How many of the requests that were counted together may go on. */
@@ -18,22 +21,46 @@ export interface RateLimit {
   burst_seconds: number;
   burst_reset: string | Date;
   retry_after: number;
+  /** Requests over PostgREST that may still change something in this minute. */
+  query_remaining: number;
+  /** Of the requests to Auth within an hour; null when nobody counts them. */
+  auth_remaining: number | null;
 }
 
 const unixSeconds = (time: string | Date) => Math.ceil(new Date(time).getTime() / 1000);
 
+/** The window that refused the request, or the one that the documents speak of. */
+function decisiveWindow(limit: RateLimit) {
+  return limit.allowed || limit.window_remaining <= 0
+    ? {
+      type: "window",
+      limit: limit.window_limit,
+      remaining: limit.window_remaining,
+      seconds: limit.window_seconds,
+      reset: limit.window_reset,
+    }
+    : {
+      type: "burst",
+      limit: limit.burst_limit,
+      remaining: limit.burst_remaining,
+      seconds: limit.burst_seconds,
+      reset: limit.burst_reset,
+    };
+}
+
 /**
- * The documented headers (window of 15 minutes; reset in unix seconds) and those of the IETF draft,
- * which can name both windows.
+ * The documented headers (window of 15 minutes, or the burst's when that refused; reset in unix
+ * seconds) and those of the IETF draft, which can name both windows.
  */
 export function rateLimitHeaders(limit: RateLimit, now: Date): Record<string, string> {
+  const decisive = decisiveWindow(limit);
   // At most the window itself: the database's clock may be ahead of ours.
   const left = (time: string | Date, seconds: number) =>
     Math.min(seconds, Math.max(0, Math.ceil((new Date(time).getTime() - now.getTime()) / 1000)));
   const headers: Record<string, string> = {
-    "X-RateLimit-Limit": String(limit.window_limit),
-    "X-RateLimit-Remaining": String(limit.window_remaining),
-    "X-RateLimit-Reset": String(unixSeconds(limit.window_reset)),
+    "X-RateLimit-Limit": String(decisive.limit),
+    "X-RateLimit-Remaining": String(decisive.remaining),
+    "X-RateLimit-Reset": String(unixSeconds(decisive.reset)),
     "RateLimit-Policy": `"default";q=${limit.window_limit};w=${limit.window_seconds}, ` +
       `"burst";q=${limit.burst_limit};w=${limit.burst_seconds}`,
     "RateLimit":
@@ -46,15 +73,26 @@ export function rateLimitHeaders(limit: RateLimit, now: Date): Record<string, st
   return headers;
 }
 
+/** Seed 002's headers of the limits beside those of `/api`. An API key has none at Auth. */
+export function supabaseLimitHeaders(limit: RateLimit, caller: Caller): Record<string, string> {
+  const headers: Record<string, string> = {
+    "Supabase-RateLimit-Remaining": String(limit.query_remaining),
+  };
+  if (limit.auth_remaining !== null && caller.apiKeyId === null) {
+    headers["Supabase-Auth-Rate-Limit"] = String(limit.auth_remaining);
+  }
+  return headers;
+}
+
 /** The 429 of a refused request, with seed 002's details. */
 export function rateLimitError(limit: RateLimit, caller: Caller): ApiError {
-  const window = limit.window_remaining <= 0;
+  const decisive = decisiveWindow(limit);
   return new ApiError("RATE_LIMIT_EXCEEDED", "Rate limit exceeded", {
     details: {
-      limit_type: window ? "window" : "burst",
-      limit: window ? limit.window_limit : limit.burst_limit,
-      window_seconds: window ? limit.window_seconds : limit.burst_seconds,
-      reset_time: isoTime(window ? limit.window_reset : limit.burst_reset),
+      limit_type: decisive.type,
+      limit: decisive.limit,
+      window_seconds: decisive.seconds,
+      reset_time: isoTime(decisive.reset),
       retry_after: limit.retry_after,
       user_id: caller.userId,
     },
@@ -69,7 +107,7 @@ export async function takeRateLimit(sql: Database, caller: Caller, cost = 1): Pr
   const [rows] = await runStatements(sql, [
     sqlText`select * from private.take_rate_limit(${
       subjectOf(caller)
-    },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost})`,
+    },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost}), private.supabase_allowance(${caller.userId}::uuid)`,
   ], { repeatable: true });
   return rows![0] as unknown as RateLimit;
 }

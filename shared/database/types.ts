@@ -1332,6 +1332,7 @@ export type Database = {
       "stack_snapshot": { Args: { "stack_id": string }; Returns: Json };
       "start_agent": { Args: { "agent_id": string }; Returns: Json };
       "stop_agent": { Args: { "agent_id": string }; Returns: Json };
+      "supabase_usage": { Args: { "agent_id": string }; Returns: Json };
       "system_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "update_agent": { Args: { "agent_id": string; "changes": Json }; Returns: Json };
       "update_profile": { Args: { "changes": Json }; Returns: Json };

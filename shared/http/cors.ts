@@ -10,6 +10,8 @@ const EXPOSED = [
   "X-RateLimit-Reset",
   "RateLimit-Policy",
   "RateLimit",
+  "Supabase-RateLimit-Remaining",
+  "Supabase-Auth-Rate-Limit",
   "Retry-After",
   "Idempotency-Replayed",
   "Location",

@@ -21,7 +21,7 @@ create table public.profiles (
 comment on table public.profiles is 'One row per user: display name, role and preferences.';
 comment on column public.profiles.role is 'user, operator or admin. Only administrators change it.';
 comment on column public.profiles.rate_limit is
-  'Own request limits of this user, any of {window_limit, window_seconds, burst_limit, burst_seconds}; null: those of the settings.';
+  'Own request limits of this user, any of {window_limit, window_seconds, burst_limit, burst_seconds, query_limit, query_seconds}; null: those of the settings.';
 create unique index profiles_username_key on public.profiles (lower(username));
 
 create table private.roles (
@@ -219,12 +219,13 @@ create trigger profiles_guard before update on public.profiles
   for each row execute function private.guard_profile();
 
 create function private.custom_access_token_hook(event jsonb) returns jsonb
-language plpgsql stable security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   held text := (select p.role from public.profiles p where p.id = (event ->> 'user_id')::uuid);
 begin
+  perform private.count_auth_request((event ->> 'user_id')::uuid);
   if held is null then
     return jsonb_build_object('claims', event -> 'claims');
   end if;
@@ -234,7 +235,7 @@ begin
 end;
 $$;
 comment on function private.custom_access_token_hook is
-  'Adds user_role and permissions to access tokens for the convenience of clients; no rule reads them. Definer: called by the auth service.';
+  'Adds user_role and permissions to access tokens for the convenience of clients; no rule reads them. Counts the request to Auth. Definer: called by the auth service.';
 
 grant usage on schema private to supabase_auth_admin;
 grant execute on function private.custom_access_token_hook to supabase_auth_admin;

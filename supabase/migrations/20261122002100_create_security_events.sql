@@ -24,7 +24,7 @@ create table public.security_events (
   constraint automated_response_is_object check (automated_response is null or jsonb_typeof(automated_response) = 'object')
 );
 comment on table public.security_events is
-  'What happened that bears on security: AUTH_FAILURE, API_KEY_MISUSE, PERMISSION_DENIED, POLICY_CHANGE. Users read what concerns them, administrators all.';
+  'What happened that bears on security: AUTH_FAILURE, API_KEY_MISUSE, PERMISSION_DENIED, RATE_LIMIT_REACHED, POLICY_CHANGE. Users read what concerns them, administrators all.';
 comment on column public.security_events.user_id is 'Whom it concerns; null when that is nobody in particular.';
 comment on column public.security_events.agent_id is 'Agent that it concerns; not a foreign key, because events outlive agents.';
 comment on column public.security_events.ip_address is 'Address the request came from, as proxies told it; null when nobody did.';
@@ -179,6 +179,10 @@ begin
   select max(f.locked_until) into locked_until from private.sign_in_failures f
   where f.user_id = subject and f.address in ('', origin) and f.locked_until > clock_timestamp();
 
+  if locked_until is not null or not (event ->> 'valid')::boolean then
+    -- The others get a token, and the hook for that counts them.
+    perform private.count_auth_request(subject);
+  end if;
   if locked_until is null then
     if (event ->> 'valid')::boolean then
       delete from private.sign_in_failures f where f.user_id = subject and f.address = origin;

@@ -29,6 +29,16 @@ describe("the installation's limits", () => {
     expect(Number(answer.headers.get("retry-after"))).toBeLessThanOrEqual(60);
   });
 
+  it.each([1, 2, 3] as const)("show edition %i the window that refused", async (edition) => {
+    const user = await test.user({ limits: null });
+    const { answer } = await exhaust(user, edition);
+    expect(answer.headers.get("x-ratelimit-limit")).toBe("20");
+    expect(answer.headers.get("x-ratelimit-remaining")).toBe("0");
+    const wait = Number(answer.headers.get("x-ratelimit-reset")) - Date.now() / 1000;
+    expect(wait).toBeGreaterThan(0);
+    expect(wait).toBeLessThanOrEqual(61);
+  });
+
   it("admit 100 in 15 minutes, as documented", async () => {
     const user = await test.user({ limits: { burst_limit: 1000 } });
     const { admitted, answer } = await exhaust(user, 3);
@@ -79,11 +89,92 @@ describe("the installation's limits", () => {
   });
 });
 
+describe("Supabase's limits, which edition 2 tells", () => {
+  const queries = "supabase-ratelimit-remaining";
+  const signIns = "supabase-auth-rate-limit";
+
+  it("are what the user has left", async () => {
+    const user = await test.user();
+    const { headers } = await list(user, 2);
+    expect(headers.get(queries)).toBe("1000");
+    await test.asCaller(user, (sql) => sql`select private.guard_request()`);
+    expect((await list(user, 2)).headers.get(queries)).toBe("999");
+    await test.sql`select private.count_auth_request(${user.userId})`;
+    expect((await list(user, 2)).headers.get(signIns)).toBe("29");
+  });
+
+  it("stand in answers to nobody else's edition", async () => {
+    const user = await test.user();
+    expect((await list(user)).headers.get(queries)).toBe("1000");
+    for (const edition of [1, 3] as const) {
+      const { headers } = await list(user, edition);
+      expect([headers.get(queries), headers.get(signIns)]).toEqual([null, null]);
+    }
+  });
+
+  it("stand in refusals as well", async () => {
+    const user = await test.user({ limits: { burst_limit: 1 } });
+    const { answer } = await exhaust(user, 2);
+    expect(answer.headers.get(queries)).toBe("1000");
+  });
+
+  it("are no key's, as far as they are Auth's", async () => {
+    const user = await test.user();
+    await test.sql`select private.count_auth_request(${user.userId})`;
+    const key = await test.apiKey(user);
+    const { headers } = await list(key, 2);
+    expect([headers.get(queries), headers.get(signIns)]).toEqual(["1000", null]);
+  });
+
+  it("say nothing of Auth where its hooks tell nothing", async () => {
+    await test.sql`delete from private.auth_requests`;
+    const user = await test.user();
+    expect((await list(user, 2)).headers.get(signIns)).toBeNull();
+  });
+
+  it("can be read by scripts of other origins", async () => {
+    const { headers } = await list(await test.user(), 2);
+    const exposed = headers.get("access-control-expose-headers")!.toLowerCase();
+    expect(exposed).toContain(queries);
+    expect(exposed).toContain(signIns);
+  });
+});
+
 describe("a refused request", () => {
   it("is edition 1's only 429", async () => {
     const user = await test.user({ limits: { burst_limit: 1 } });
     const { answer } = await exhaust(user, 1);
     expect(answer.json.error.code).toBe("RESOURCE_LIMIT_EXCEEDED");
+  });
+
+  it("is seed 002's to edition 2", async () => {
+    const user = await test.user({ limits: { burst_limit: 1 } });
+    const { answer } = await exhaust(user, 2);
+    expect(answer.json.error).toMatchObject({
+      code: "RATE_LIMIT_EXCEEDED",
+      message: "Rate limit exceeded",
+      details: {
+        limit_type: "burst",
+        reset_time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z$/),
+        user_id: user.userId,
+      },
+    });
+  });
+
+  it("is one security event, however many there are", async () => {
+    const user = await test.user({ limits: { burst_limit: 1 } });
+    for (let n = 0; n < 4; n++) await list(user);
+    const events = () =>
+      test.sql`
+      select event_type, severity, details from public.security_events where user_id = ${user.userId}`;
+    await expect.poll(async () => (await events())[0]?.details.count).toBe(3);
+    expect(await events()).toEqual([
+      expect.objectContaining({
+        event_type: "RATE_LIMIT_REACHED",
+        severity: "LOW",
+        details: expect.objectContaining({ limit_type: "burst", route: "/api/agents" }),
+      }),
+    ]);
   });
 
   it("has done nothing", async () => {

@@ -36,7 +36,10 @@ $roles$;
 
 grant anon, authenticated, service_role to authenticator;
 grant anon, authenticated, service_role to postgres with admin option;
-grant authenticator to postgres;
+-- The platform lets postgres change these settings of the role by an extension.
+grant authenticator to postgres with admin option;
+grant set on parameter pgrst.db_pre_request, pgrst.db_schemas, pgrst.db_extra_search_path, pgrst.db_max_rows,
+  pgrst.db_aggregates_enabled to postgres;
 grant pg_monitor, pg_read_all_data, pg_signal_backend, pg_checkpoint, pg_create_subscription
   to postgres with admin option;
 grant pg_read_all_data to supabase_read_only_user, supabase_etl_admin;

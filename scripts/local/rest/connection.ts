@@ -20,7 +20,8 @@ import {
   isConnectionLost,
   surviveLostConnections,
 } from "../../../shared/database/lost-connections.ts";
-import { type RestError, statusOf, unreachable } from "./errors.ts";
+import { dress, statusOf, unreachable } from "./errors.ts";
+import { readCookies, readResponseSettings, type ResponseSettings } from "./request-settings.ts";
 import { restTypes } from "./types.ts";
 
 /** Who asks and what: everything that becomes a setting of the request's transaction. */
@@ -30,6 +31,8 @@ export interface RequestContext {
   path: string;
   headers: Record<string, string>;
   schema: string;
+  /** What SQL said of the answer, once the request is through. */
+  response?: ResponseSettings;
 }
 
 /** Rides on the claims object through lite, invisible to JSON. */
@@ -71,8 +74,21 @@ export class RestConnection extends PostgresConnection {
     if (!request) throw new Error("a request without context reached the database");
     return this.driver.begin(async (transaction) => {
       await this.enter(transaction, request);
-      return work(kyselyOver(transaction));
+      const result = await work(kyselyOver(transaction));
+      request.response = await readResponseSettings(transaction);
+      return result;
     });
+  }
+
+  /** PostgREST's access mode: what promises to change nothing is held to it. */
+  private isReadOnly({ method, path, schema }: RequestContext): boolean {
+    if (method === "GET" || method === "HEAD") return true;
+    const [, name] = /^\/rpc\/([^/]+)$/.exec(path) ?? [];
+    if (name === undefined) return false;
+    const called = (this.cache.functions ?? []).filter((it) =>
+      it.schema === schema && it.name === name
+    );
+    return called.length > 0 && called.every(({ volatility }) => volatility !== "v");
   }
 
   private async enter(transaction: TransactionSql, request: RequestContext): Promise<void> {
@@ -83,10 +99,11 @@ export class RestConnection extends PostgresConnection {
       ["request.method", method],
       ["request.path", path],
       ["request.headers", JSON.stringify(headers)],
+      ["request.cookies", JSON.stringify(readCookies(headers.cookie))],
       ["response.status", ""],
       ["response.headers", ""],
       ...this.settings.perRole.get(claims.role) ?? [],
-      ["transaction_read_only", method === "GET" || method === "HEAD" ? "on" : "off"],
+      ["transaction_read_only", this.isReadOnly(request) ? "on" : "off"],
       // Last: the role may not be allowed to change what stands above.
       ["role", claims.role],
     ];
@@ -109,12 +126,13 @@ export class RestConnection extends PostgresConnection {
   override normalizeDbError(error: any): any {
     muteNextConsoleError();
     const code = error?.code;
-    if (isConnectionLost(error)) return dress(unreachable.status, unreachable);
+    if (isConnectionLost(error)) return dress(unreachable);
     if (typeof code !== "string" || code.length !== 5 || !error.severity) return error;
     // These lite answers itself: the first two carry their own status, for the others it rewrites
     // the message as PostgREST's qualified names make it.
     if (code === "PGRST" && !hasTextDetails(error.message)) {
-      return dress(500, {
+      return dress({
+        status: 500,
         code: "PGRST121",
         message: `Could not parse JSON in the "RAISE SQLSTATE 'PGRST'" error`,
         details: `Invalid JSON value for MESSAGE: '${error.message}'`,
@@ -128,7 +146,8 @@ export class RestConnection extends PostgresConnection {
     }
     // 42501 depends on who asked, which only lite knows here.
     if (code === "42501") return error;
-    return dress(statusOf(code, false), {
+    return dress({
+      status: statusOf(code, false),
       code,
       message: error.message,
       details: error.detail ?? null,
@@ -181,15 +200,6 @@ function hasTextDetails(message: string): boolean {
   }
 }
 
-function dress(status: number, error: Omit<RestError, "status">): object {
-  const { code, message, details = null, hint = null } = error;
-  return {
-    code: "PGRST",
-    message: JSON.stringify({ code, message, details, hint }),
-    detail: JSON.stringify({ status, headers: {} }),
-  };
-}
-
 /** lite prints every database error right after it had it normalised, clients' mistakes included. */
 function muteNextConsoleError(): void {
   const original = console.error;
@@ -237,6 +247,9 @@ async function readSettings(kysely: Kysely<Database>): Promise<RoleSettings> {
     from pg_catalog.pg_db_role_setting as s
     join pg_catalog.pg_roles as r on r.oid = s.setrole
     where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator')
+      and s.setdatabase in (
+        0, (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+      )
     order by s.setdatabase`.execute(kysely);
   const perRole: RoleSettings["perRole"] = new Map();
   let preRequest: string | null = null;

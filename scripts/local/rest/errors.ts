@@ -18,6 +18,16 @@ export function errorResponse(error: RestError): Response {
   });
 }
 
+/** The error as SQL raises one of PostgREST's own, which lite passes on as it is. */
+export function dress(error: RestError): object {
+  const { status, code, message, details = null, hint = null } = error;
+  return {
+    code: "PGRST",
+    message: JSON.stringify({ code, message, details, hint }),
+    detail: JSON.stringify({ status, headers: {} }),
+  };
+}
+
 /** What a bearer token that is wrong or over gets. */
 export function tokenError(cause: unknown): Response {
   const expired = (cause as { code?: string }).code === "ERR_JWT_EXPIRED";

@@ -207,6 +207,18 @@ export async function createTestApi() {
     return id;
   }
 
+  /** Runs as this user in a transaction of its own, as PostgREST does. */
+  async function asCaller<T>(
+    { userId }: Persona,
+    run: (sql: postgres.TransactionSql) => Promise<T>,
+  ): Promise<T> {
+    return await database.sql.begin(async (sql) => {
+      await sql`select set_config('role', 'authenticated', true), set_config(
+        'request.jwt.claims', ${JSON.stringify({ sub: userId, role: "authenticated" })}, true)`;
+      return await run(sql);
+    }) as T;
+  }
+
   afterAll(async () => {
     await pool.end({ timeout: 1 });
     await auth.end({ timeout: 1 });
@@ -226,6 +238,7 @@ export async function createTestApi() {
     create,
     running,
     finishOperations,
+    asCaller,
     logged,
     clusterId: cluster!.id as string,
     privateKey,
