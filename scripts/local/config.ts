@@ -23,6 +23,10 @@ export interface StackConfig {
     /** Most rows of one answer. */
     maxRows: number;
   };
+  storage: {
+    /** Most bytes of one file. */
+    fileSizeLimit: number;
+  };
   /** Where links in mails lead when the request names no other place. */
   siteUrl: string;
   functions: FunctionConfig[];
@@ -92,6 +96,7 @@ export function loadConfig(
       schemas: strings(at(toml, "api", "schemas")) ?? ["public"],
       maxRows: number(at(toml, "api", "max_rows")) ?? 1000,
     },
+    storage: { fileSizeLimit: fileSize(at(toml, "storage", "file_size_limit")) },
     siteUrl: string(at(toml, "auth", "site_url")) ?? "http://127.0.0.1:3000",
     functions: functionConfigs(at(toml, "functions"), supabaseDir, root),
   };
@@ -100,6 +105,19 @@ export function loadConfig(
 /** Connection string of the local database for one of its login roles. */
 export function databaseUrl(role: string, port: number): string {
   return `postgresql://${role}:${DATABASE_PASSWORD}@${HOST}:${port}/postgres`;
+}
+
+/** Bytes of `50MiB`; the CLI counts in 1024s whatever the unit is called. */
+function fileSize(configured: TomlValue | undefined): number {
+  const [, amount, unit] =
+    /^(\d+(?:\.\d+)?)\s*(?:([kmgtp]?)i?b?)$/i.exec(String(configured ?? "50MiB")) ?? [];
+  if (amount === undefined || unit === undefined) {
+    throw new StackError(
+      `storage.file_size_limit in supabase/config.toml is ${JSON.stringify(configured)}.`,
+      "Write it as 50MiB, 1GiB or a number of bytes.",
+    );
+  }
+  return Math.floor(Number(amount) * 1024 ** " kmgtp".indexOf(unit.toLowerCase() || " "));
 }
 
 function readToml(file: string): TomlTable {

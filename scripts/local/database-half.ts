@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { StackConfig } from "./config.ts";
 import type { ProcessStatus } from "./control.ts";
@@ -11,6 +11,7 @@ import type { Log } from "./log.ts";
 import { locateFiles } from "./postgres-files.ts";
 import { type Postgres, removeDatabase } from "./postgres.ts";
 import type { HttpService } from "./service.ts";
+import { storageFolder } from "./storage.ts";
 import { type DatabaseServices, startDatabaseServices } from "./services.ts";
 
 /**
@@ -43,7 +44,7 @@ export class DatabaseHalf {
   }
 
   /** A service by name, whichever object stands for it at present. */
-  service(name: "rest" | "auth" | "realtime"): Pick<HttpService, "fetch"> {
+  service(name: "rest" | "auth" | "storage" | "realtime"): Pick<HttpService, "fetch"> {
     return {
       fetch: (request) => this.services?.[name].fetch(request) ?? Promise.resolve(notNow()),
     };
@@ -64,8 +65,9 @@ export class DatabaseHalf {
     try {
       progress("Stopping the services");
       await this.stop();
-      progress("Deleting the database");
+      progress("Deleting the database and the files of buckets");
       await removeDatabase(this.config.stateDir, this.log);
+      await rm(storageFolder(this.config.stateDir), { recursive: true, force: true });
       progress("Making it anew");
       await this.start({ ...this.log, info: progress });
       if (!served) return;

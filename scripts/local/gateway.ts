@@ -8,6 +8,7 @@ import type { HttpService } from "./service.ts";
 export interface GatewayServices {
   rest: Pick<HttpService, "fetch">;
   auth: Pick<HttpService, "fetch">;
+  storage: Pick<HttpService, "fetch">;
   realtime: Pick<HttpService, "fetch">;
   functions: Pick<HttpService, "fetch">;
 }
@@ -30,8 +31,8 @@ interface Route {
   service: keyof GatewayServices | null;
   /** The path the service sees. */
   rewrite: (path: string) => string;
-  /** Whether a request must carry a key of the project. */
-  keyed: boolean;
+  /** Whether a request must carry a key of the project, or may: then the service judges it. */
+  keyed: boolean | "maybe";
   /** Whether the gateway rather than the service answers a CORS preflight. */
   preflight: "gateway" | "service first";
 }
@@ -39,9 +40,14 @@ interface Route {
 const withoutPrefix = (prefix: string) => (path: string) => path.slice(prefix.length) || "/";
 const unchanged = (path: string) => path;
 
-function keyedService(service: "rest" | "auth" | "realtime"): Route {
+function keyedService(service: "rest" | "auth" | "storage" | "realtime"): Route {
   const prefix = `/${service}/v1`;
   return { prefix, service, rewrite: withoutPrefix(prefix), keyed: true, preflight: "gateway" };
+}
+
+/** Public files and signed URLs are for whoever has the address. */
+function openService(service: "storage"): Route {
+  return { ...keyedService(service), keyed: "maybe" };
 }
 
 function toFunctions(prefix: string, rewrite: (path: string) => string): Route {
@@ -57,12 +63,12 @@ const ROUTES: Route[] = [
   keyedService("rest"),
   keyedService("auth"),
   keyedService("realtime"),
+  openService("storage"),
   toFunctions("/functions/v1", withoutPrefix("/functions/v1")),
   toFunctions("/api", unchanged),
   toFunctions("/ws", unchanged),
   toFunctions("/health", () => "/api/-/health"),
   toFunctions("/metrics", () => "/api/-/metrics"),
-  notYet("/storage/v1"),
   notYet("/graphql/v1"),
 ];
 
@@ -99,7 +105,8 @@ export function startGateway(options: GatewayOptions): Gateway {
       const webSocket = isWebSocketUpgrade(request);
       if (route.keyed) {
         const refusal = resolveCredentials(headers, url, keyring, { webSocket });
-        const open = route.service === "auth" && isOpenAuthPath(url.pathname);
+        const open = route.keyed === "maybe" ||
+          route.service === "auth" && isOpenAuthPath(url.pathname);
         if (refusal !== null && !open) return allowOrigin(refusal, route.service);
       }
       const forwarded = webSocket

@@ -12,10 +12,12 @@ import { type Postgres, superuser } from "./postgres.ts";
 import { createRealtime } from "./realtime.ts";
 import { createRest } from "./rest.ts";
 import type { HttpService } from "./service.ts";
+import { createStorage } from "./storage.ts";
 
 export interface DatabaseServices {
   rest: HttpService;
   auth: HttpService;
+  storage: HttpService;
   realtime: HttpService;
   close(): Promise<void>;
 }
@@ -50,15 +52,25 @@ export async function startDatabaseServices(
   try {
     await publishToVault(database.url(superuser), config, keys);
     // A server that is killed while somebody signs in must not take the stack with it.
-    const authSql = surviveLostConnections(postgres(database.url("supabase_auth_admin"), {
-      max: 5,
-      // An idle backend of Postgres holds about 10 MB.
-      idle_timeout: 20,
-      onnotice: () => {},
-    }));
-    closers.add("auth's connections", () => authSql.end({ timeout: 1 }));
+    const connections = (name: string, role: string, settings = {}) => {
+      const sql = surviveLostConnections(postgres(database.url(role), {
+        max: 5,
+        // An idle backend of Postgres holds about 10 MB.
+        idle_timeout: 20,
+        onnotice: () => {},
+        connection: settings,
+      }));
+      closers.add(`${name}'s connections`, () => sql.end({ timeout: 1 }));
+      return sql;
+    };
+    const authSql = connections("auth", "supabase_auth_admin");
+    const storageSql = connections("storage", "supabase_storage_admin", {
+      application_name: "storage",
+      // A policy that never ends must not keep one of these few for good.
+      statement_timeout: 30_000,
+    });
     const asAdministrator = database.url(superuser);
-    const [rest, auth, realtime] = await Promise.all([
+    const [rest, auth, storage, realtime] = await Promise.all([
       started("rest", (log) =>
         createRest({
           databaseUrl: database.url("authenticator"),
@@ -75,6 +87,15 @@ export async function startDatabaseServices(
           log,
           sendMail,
         })),
+      started("storage", (log) =>
+        createStorage({
+          sql: storageSql,
+          keys,
+          verifyToken,
+          stateDir: config.stateDir,
+          ...config.storage,
+          log,
+        })),
       started(
         "realtime",
         (log) => createRealtime({ databaseUrl: asAdministrator, verifyToken, log }),
@@ -82,7 +103,7 @@ export async function startDatabaseServices(
       started("cron", (log) => startCron({ databaseUrl: asAdministrator, log })),
       started("net", (log) => startNet({ databaseUrl: asAdministrator, log })),
     ]);
-    return { rest, auth, realtime, close: () => closers.close() };
+    return { rest, auth, storage, realtime, close: () => closers.close() };
   } catch (error) {
     await closers.close();
     throw error;

@@ -90,6 +90,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
     services: {
       rest: database.service("rest"),
       auth: database.service("auth"),
+      storage: database.service("storage"),
       realtime: database.service("realtime"),
       functions,
     },
@@ -98,7 +99,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
   closers.add("the gateway", () => gateway.close());
   await Promise.all([
     timed("Edge Functions", progress, () => Promise.all(functions.children.map(untilListening))),
-    timed("REST, Auth, Realtime, cron", progress, () => database.startServices()),
+    timed("REST, Auth, Storage, Realtime, cron", progress, () => database.startServices()),
   ]);
   await wakeWorker(functions, keys, log);
 
@@ -106,7 +107,7 @@ async function startParts(options: StackOptions, closers: Closers): Promise<Stac
     stop: options.onStopRequest,
     status: async () => ({
       processes: [
-        { name: "gateway, rest, auth, realtime, cron", pid: Deno.pid, state: "ready" },
+        { name: "gateway, rest, auth, storage, realtime, cron", pid: Deno.pid, state: "ready" },
         await database.status(),
         ...[...functions.children, portainer].map(childStatus),
       ],

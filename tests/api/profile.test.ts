@@ -71,21 +71,27 @@ describe("GET /api/users/profile", () => {
     expect(profile1.parse(json).permissions).toEqual(["agents:read"]);
   });
 
-  it("has no storage figure without Storage, and a measured one with it", async () => {
-    const before = await test.call("GET", path, { as: owner, edition: 2 });
-    expect(before.json.profile.storage_used).toBeNull();
-    await test.auth`
-      create table storage.objects (id uuid default gen_random_uuid(), owner_id text, metadata jsonb)`;
+  it("weighs the user's own objects", async () => {
+    const used = async () =>
+      (await test.call("GET", path, { as: owner, edition: 2 })).json.profile.storage_used;
+    expect(await used()).toBe("0B");
+    await test.sql`insert into storage.buckets (id, name) values ('weighed', 'weighed')`;
+    await test.sql`
+      insert into storage.objects (bucket_id, name, owner_id, metadata) values
+        ('weighed', 'a', ${owner.userId}, '{"size": 104857600}'),
+        ('weighed', 'b', ${owner.userId}, '{"size": 52428800}'),
+        ('weighed', 'c', ${owner.userId}, '{}'),
+        ('weighed', 'd', ${crypto.randomUUID()}, '{"size": 1000}')`;
+    expect(await used()).toBe("150MB");
+  });
+
+  it("has no storage figure where a project has no Storage", async () => {
+    await test.auth`alter table storage.objects rename to objects_away`;
     try {
-      await test.auth`grant select on storage.objects to postgres`;
-      await test.auth`
-        insert into storage.objects (owner_id, metadata) values
-          (${owner.userId}, '{"size": 104857600}'), (${owner.userId}, '{"size": 52428800}'),
-          (${owner.userId}, '{}'), (${crypto.randomUUID()}, '{"size": 1000}')`;
-      const after = await test.call("GET", path, { as: owner, edition: 2 });
-      expect(after.json.profile.storage_used).toBe("150MB");
+      const { json } = await test.call("GET", path, { as: owner, edition: 2 });
+      expect(json.profile.storage_used).toBeNull();
     } finally {
-      await test.auth`drop table storage.objects`;
+      await test.auth`alter table storage.objects_away rename to objects`;
     }
   });
 

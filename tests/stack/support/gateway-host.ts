@@ -59,6 +59,7 @@ const gateway = startGateway({
   services: {
     rest: mirror("rest"),
     auth: mirror("auth"),
+    storage: mirror("storage"),
     realtime: mirror("realtime"),
     functions,
   },
