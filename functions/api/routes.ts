@@ -81,6 +81,18 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: "GET",
+    path: "/api/agents/{id}/revisions",
+    documented: [3],
+    load: () => import("./routes/list-revisions.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
+    path: "/api/agents/{id}/rollback",
+    documented: [3],
+    load: () => import("./routes/rollback-agent.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
     path: "/api/agents/{id}/logs",
     documented: [1, 2, 3],
     load: () => import("./routes/agent-logs.ts").then((module) => module.handler),

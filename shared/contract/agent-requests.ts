@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { durationSeconds, HEALTH_INTERVAL_SECONDS } from "./durations.ts";
 import { parseQuantity } from "./quantities.ts";
 
 /**
@@ -77,7 +78,25 @@ const platforms = z.union([
   ).refine((all) => Object.keys(all).length <= 20, "must be at most 20 names"),
 ], "must be a list of names or an object of credentials");
 
-const duration = z.string().regex(/^\d{1,5}(ms|s|m)$/, "must be a duration such as 30s");
+/** Whole seconds, because Kubernetes knows no others. */
+const duration = z.string("must be from 1s to 1h, such as 30s").refine((text) => {
+  const seconds = durationSeconds(text);
+  return seconds !== null && seconds >= 1 && seconds <= 3600;
+}, "must be from 1s to 1h, such as 30s");
+
+const healthChecks = z.strictObject({
+  enabled: z.boolean("must be true or false").optional(),
+  interval: duration.optional(),
+  timeout: duration.optional(),
+  retries: whole(1, 100).optional(),
+}, "must be an object").refine(
+  ({ interval, timeout }) =>
+    (durationSeconds(timeout) ?? 0) <= (durationSeconds(interval) ?? HEALTH_INTERVAL_SECONDS),
+  {
+    path: ["timeout"],
+    message: "must not be longer than the interval, which is 30s when not given",
+  },
+);
 
 const resources = z.strictObject({
   memory: quantity("512Mi or 1Gi").optional(),
@@ -105,12 +124,7 @@ const portainer = z.strictObject({
     DEPLOYMENT_STRATEGIES,
     `must be one of ${DEPLOYMENT_STRATEGIES.join(", ")}`,
   ).optional(),
-  health_checks: z.strictObject({
-    enabled: z.boolean("must be true or false").optional(),
-    interval: duration.optional(),
-    timeout: duration.optional(),
-    retries: whole(1, 100).optional(),
-  }, "must be an object").optional(),
+  health_checks: healthChecks.optional(),
 }, "must be an object");
 
 const supabaseConfig = z.strictObject({
@@ -211,7 +225,10 @@ export const ROLLOUT_STRATEGIES = ["rolling", "recreate"] as const;
 /** Body of `POST /api/agents/{id}/scale` (seeds 000, 001; `scaling_policy` of seed 002). */
 export const scaleAgentBody = z.strictObject({
   replicas: whole(1, 1000),
-  strategy: z.enum(ROLLOUT_STRATEGIES, "must be rolling or recreate").default("rolling"),
+  strategy: z.enum(
+    ROLLOUT_STRATEGIES,
+    "must be rolling or recreate; blue-green is for updates, by portainer.deployment_strategy",
+  ).default("rolling"),
   scaling_policy: z.strictObject({
     min_replicas: whole(1, 1000).optional(),
     max_replicas: whole(1, 1000).optional(),
@@ -229,6 +246,11 @@ export type ScaleAgentBody = z.output<typeof scaleAgentBody>;
 export const restartAgentBody = z.strictObject({
   restart_policy: z.enum(ROLLOUT_STRATEGIES, "must be rolling or recreate").default("rolling"),
   max_unavailable: whole(1, 1000).default(1),
+}, "must be an object");
+
+/** Body of `POST /api/agents/{id}/rollback`; without a revision it is the last that came up well before the present one. */
+export const rollbackAgentBody = z.strictObject({
+  revision: whole(1, 2_147_483_647).optional(),
 }, "must be an object");
 
 /** `stop`, `start` and `delete` take nothing; `{}` is what many clients send. */

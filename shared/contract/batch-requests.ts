@@ -1,5 +1,10 @@
 import { z } from "zod";
-import { restartAgentBody, scaleAgentBody, updateAgentBody } from "./agent-requests.ts";
+import {
+  restartAgentBody,
+  rollbackAgentBody,
+  scaleAgentBody,
+  updateAgentBody,
+} from "./agent-requests.ts";
 import { agentSpec, scalingOf } from "./agent-spec.ts";
 
 /** What a batch can do: each operation of a single agent; `deploy` is another word for `start`. */
@@ -9,6 +14,7 @@ export const BATCH_OPERATIONS = [
   "start",
   "scale",
   "update",
+  "rollback",
   "delete",
   "deploy",
 ] as const;
@@ -19,6 +25,7 @@ const OPTIONS_OF: Partial<Record<BatchOperation, readonly string[]>> = {
   restart: ["restart_policy", "max_unavailable"],
   scale: ["replicas", "strategy", "scaling_policy"],
   update: ["changes"],
+  rollback: ["revision"],
 };
 
 const MOST_AGENTS = 100;
@@ -34,6 +41,7 @@ const options = z.strictObject({
   strategy: scaleAgentBody.shape.strategy.unwrap().optional(),
   scaling_policy: scaleAgentBody.shape.scaling_policy,
   changes: updateAgentBody.optional(),
+  revision: rollbackAgentBody.shape.revision,
 }, "must be an object");
 
 /**

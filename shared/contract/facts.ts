@@ -57,6 +57,8 @@ export interface DeploymentRow {
   stack_id: string | null;
   stack_name: string;
   namespace: string | null;
+  /** Of `agent_revisions`; 0 before the first came up. */
+  revision: number;
   replicas_desired: number;
   replicas_ready: number;
   url: string | null;
@@ -137,6 +139,28 @@ export interface CommandFacts {
   changes?: Record<string, boolean>;
   /** `delete_agent` only. */
   retention_days?: number;
+}
+
+export interface RevisionRow {
+  revision: number;
+  state: "rolling_out" | "deployed" | "failed";
+  running: boolean;
+  definition: Record<string, unknown>;
+  environment_keys: string[];
+  restored_from: number | null;
+  operation_id: string;
+  error: { code: string; message: string } | null;
+  created_at: string;
+  finished_at: string | null;
+}
+
+/** Answer of `list_agent_revisions`. */
+export interface RevisionListFacts {
+  /** Newest first. */
+  revisions: RevisionRow[];
+  running: number | null;
+  limit: number;
+  has_more: boolean;
 }
 
 /** Answer of `agent_snapshot`. */

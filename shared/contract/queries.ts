@@ -92,6 +92,13 @@ export function searchAgentsQuery(edition: Edition, now: Date) {
   });
 }
 
+/** Query of `GET /api/agents/{id}/revisions`: those before a number, as an earlier page says. */
+export const listRevisionsQuery = z.object({
+  limit: wholeText(1, 50, 10),
+  before: z.string().regex(/^\d{1,9}$/, "must be the number of a revision").transform(Number)
+    .optional(),
+});
+
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
 const trueOrFalse = z.enum(["true", "false"], "must be true or false")

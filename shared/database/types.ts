@@ -169,6 +169,63 @@ export type Database = {
           },
         ];
       };
+      "agent_revisions": {
+        Row: {
+          "agent_id": string;
+          "created_at": string;
+          "definition": NonNullable<Json>;
+          "environment_keys": (string)[];
+          "error": Json | null;
+          "finished_at": string | null;
+          "generation": number;
+          "id": string;
+          "operation_id": string;
+          "restored_from": number | null;
+          "revision": number;
+          "state": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "created_at"?: string;
+          "definition": NonNullable<Json>;
+          "environment_keys"?: (string)[];
+          "error"?: Json | null;
+          "finished_at"?: string | null;
+          "generation": number;
+          "id"?: string;
+          "operation_id": string;
+          "restored_from"?: number | null;
+          "revision": number;
+          "state"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "created_at"?: string;
+          "definition"?: NonNullable<Json>;
+          "environment_keys"?: (string)[];
+          "error"?: Json | null;
+          "finished_at"?: string | null;
+          "generation"?: number;
+          "id"?: string;
+          "operation_id"?: string;
+          "restored_from"?: number | null;
+          "revision"?: number;
+          "state"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "agent_revisions_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: false;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "agents": {
         Row: {
           "avatar": string | null;
@@ -1269,6 +1326,10 @@ export type Database = {
         Returns: Json;
       };
       "health_check": { Args: Record<PropertyKey, never>; Returns: Json };
+      "list_agent_revisions": {
+        Args: { "agent_id": string; "before"?: number; "row_limit"?: number };
+        Returns: Json;
+      };
       "list_agents": {
         Args: {
           "owner"?: string;
@@ -1300,6 +1361,7 @@ export type Database = {
       };
       "retry_dead_letter": { Args: { "dead_letter_id": string }; Returns: Json };
       "revoke_api_key": { Args: { "key_id": string }; Returns: Json };
+      "rollback_agent": { Args: { "agent_id": string; "revision"?: number }; Returns: Json };
       "scale_agent": {
         Args: {
           "agent_id": string;

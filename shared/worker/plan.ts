@@ -6,6 +6,7 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export type OperationKind =
   | "deploy"
   | "update"
+  | "rollback"
   | "scale"
   | "restart"
   | "stop"
@@ -72,11 +73,11 @@ export interface OperationPlan {
     } | null;
     portainer: {
       deployment_strategy?: string;
-      health_checks?: {
-        enabled?: boolean;
-        interval?: string;
-        timeout?: string;
-        retries?: number;
+      health_checks?: null | {
+        enabled?: boolean | null;
+        interval?: string | null;
+        timeout?: string | null;
+        retries?: number | null;
       };
     } | null;
     supabase_config: { [key: string]: Json | undefined } | null;

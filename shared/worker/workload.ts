@@ -1,4 +1,5 @@
 import type { HealthCheck, Scaling, WorkloadRef, WorkloadSpec } from "../orchestrators/types.ts";
+import { durationSeconds, HEALTH_INTERVAL_SECONDS } from "../contract/durations.ts";
 import { OperationFailure } from "./failure.ts";
 import { type OperationPlan, targetOf } from "./plan.ts";
 import { stackSpec } from "./stack-workload.ts";
@@ -96,20 +97,13 @@ function healthCheck(agent: Agent, template: Template): HealthCheck | null {
   if (template.health_path === null || template.port === null || wanted?.enabled === false) {
     return null;
   }
+  const intervalSeconds = durationSeconds(wanted?.interval) ?? HEALTH_INTERVAL_SECONDS;
   return {
     path: template.health_path,
-    intervalSeconds: seconds(wanted?.interval) ?? 30,
-    timeoutSeconds: seconds(wanted?.timeout) ?? 10,
+    intervalSeconds,
+    timeoutSeconds: durationSeconds(wanted?.timeout) ?? Math.min(10, intervalSeconds),
     retries: wanted?.retries ?? 3,
   };
-}
-
-/** `30s`, `1m`, `500ms` in seconds. */
-function seconds(duration: string | undefined): number | null {
-  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(duration ?? "");
-  if (parts === null) return null;
-  const unit = { ms: 0.001, s: 1, m: 60, h: 3600 }[parts[2] ?? "s"] ?? 1;
-  return Number(parts[1]) * unit;
 }
 
 function strategyOf(

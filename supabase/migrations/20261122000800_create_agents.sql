@@ -88,7 +88,7 @@ comment on column public.agents.resources is 'Per replica, as Kubernetes quantit
 comment on column public.agents.replicas is 'Replicas wanted; deployments.replicas_ready says how many there are.';
 comment on column public.agents.scaling is 'Autoscaling: {minReplicas, maxReplicas, targetCPU, targetMemory}, targets in percent; null: none.';
 comment on column public.agents.environment_keys is 'Names of the environment variables; their values are in Vault.';
-comment on column public.agents.portainer is '{template, stack_name, deployment_strategy, health_checks {enabled, interval, timeout, retries}}.';
+comment on column public.agents.portainer is '{template, stack_name, deployment_strategy: rolling | recreate | blue-green, health_checks {enabled, interval, timeout: 1s to 1h, retries: 1 to 100}}.';
 comment on column public.agents.generation is 'Counts changes of what is deployed; deployments.observed_generation says which one runs.';
 comment on column public.agents.deleted_at is 'When it was deleted over /api; its personal data is gone, the row follows at purge_after.';
 
@@ -104,7 +104,9 @@ create table private.agent_environments (
   agent_id uuid primary key references public.agents (id) on delete cascade,
   secret_id uuid not null
 );
-comment on table private.agent_environments is 'Vault secret that holds the environment of an agent, as a JSON object.';
+comment on table private.agent_environments is 'Vault secret that holds the environment of an agent, as a JSON object; without a row it is empty.';
+comment on column private.agent_environments.secret_id is 'A secret is never changed, for revisions refer to it too: another environment is another secret.';
+create index agent_environments_secret_id_idx on private.agent_environments (secret_id);
 
 -- Validation -----------------------------------------------------------------------------------------------------
 
@@ -131,6 +133,61 @@ as $$
   end::jsonb;
 $$;
 comment on function private.number_fault is 'Fault {field: message} of a number in settings that is out of its bounds, or {}.';
+
+create function private.duration_seconds(duration text) returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select case when duration ~ '^[0-9]{1,5}[smh]$'
+    then left(duration, -1)::int * case right(duration, 1) when 's' then 1 when 'm' then 60 else 3600 end end;
+$$;
+comment on function private.duration_seconds is 'Seconds of a duration such as 30s, 1m or 1h; null for any other text.';
+
+create function private.rollout_faults(portainer jsonb) returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  checks constant jsonb := portainer -> 'health_checks';
+  faults jsonb := '{}';
+  part text;
+begin
+  if portainer -> 'deployment_strategy' not in ('"rolling"', '"recreate"', '"blue-green"', 'null') then
+    faults := '{"portainer.deployment_strategy": "Deployment strategy must be one of: rolling, recreate, blue-green"}';
+  end if;
+  if coalesce(jsonb_typeof(checks), 'null') = 'null' then
+    return faults;
+  elsif jsonb_typeof(checks) <> 'object' then
+    return faults || '{"portainer.health_checks": "Health checks must be an object"}';
+  end if;
+  select k into part from jsonb_object_keys(checks) k where k not in ('enabled', 'interval', 'timeout', 'retries') limit 1;
+  if part is not null then
+    faults := faults || jsonb_build_object('portainer.health_checks.' || left(part, 50), 'Health checks have enabled, interval, timeout and retries');
+  end if;
+  if coalesce(jsonb_typeof(checks -> 'enabled'), 'null') not in ('boolean', 'null') then
+    faults := faults || '{"portainer.health_checks.enabled": "enabled must be true or false"}';
+  end if;
+  foreach part in array array['interval', 'timeout'] loop
+    if coalesce(jsonb_typeof(checks -> part), 'null') <> 'null'
+      and coalesce(private.duration_seconds(checks ->> part), 0) not between 1 and 3600
+    then
+      faults := faults || jsonb_build_object('portainer.health_checks.' || part, format('%s must be from 1s to 1h, such as 30s', part));
+    end if;
+  end loop;
+  if not faults ?| array['portainer.health_checks.interval', 'portainer.health_checks.timeout']
+    and private.duration_seconds(checks ->> 'timeout') > coalesce(private.duration_seconds(checks ->> 'interval'), 30)
+  then
+    faults := faults || jsonb_build_object('portainer.health_checks.timeout',
+      format('timeout must not be longer than the interval, %s', coalesce(checks ->> 'interval', '30s')));
+  end if;
+  if coalesce(jsonb_typeof(checks -> 'retries'), 'null') <> 'null' and (checks ->> 'retries') !~ '^([1-9][0-9]?|100)$' then
+    faults := faults || '{"portainer.health_checks.retries": "retries must be a whole number from 1 to 100"}';
+  end if;
+  return faults;
+end;
+$$;
+comment on function private.rollout_faults is
+  'What is wrong with deployment_strategy and health_checks of agents.portainer → {field: message}. Without a word the interval is 30s.';
 
 create function private.agent_faults(agent public.agents) returns jsonb
 language plpgsql stable security definer
@@ -193,6 +250,9 @@ begin
       faults := faults || jsonb_build_object(item, format('%s must be at most 64 KiB', item));
     end if;
   end loop;
+  if not faults ? 'portainer' then
+    faults := faults || private.rollout_faults(agent.portainer);
+  end if;
   if agent.supabase_config ? 'database_url' then
     faults := faults || '{"supabase_config.database_url": "This holds a password: give it as the environment variable SUPABASE_DATABASE_URL"}';
   end if;
@@ -397,23 +457,25 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  kept uuid := (select e.secret_id from private.agent_environments e where e.agent_id = store_environment.agent_id);
-  before constant jsonb := coalesce((select s.decrypted_secret::jsonb from vault.decrypted_secrets s where s.id = kept), '{}');
+  before constant jsonb := coalesce((
+    select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
+    where e.agent_id = store_environment.agent_id), '{}');
   after constant jsonb := private.merge_environment(before, changes);
+  changed bigint;
 begin
-  if kept is not null then
-    if after is distinct from before then
-      perform vault.update_secret(kept, after::text);
-    end if;
-  elsif after <> '{}' then
-    kept := vault.create_secret(after::text, 'agent-environment:' || agent_id::text, 'Environment of an agent');
-    insert into private.agent_environments (agent_id, secret_id) values (store_environment.agent_id, kept);
-  end if;
   -- A changed value under an old name is a change of what is deployed, though no column shows it.
   update public.agents a
   set environment_keys = array(select k from jsonb_object_keys(after) k order by k),
       generation = a.generation + case when after is distinct from before then 1 else 0 end
-  where a.id = store_environment.agent_id;
+  where a.id = store_environment.agent_id
+  returning a.generation into changed;
+  if after = '{}' then
+    delete from private.agent_environments e where e.agent_id = store_environment.agent_id;
+  elsif after is distinct from before then
+    insert into private.agent_environments (agent_id, secret_id) values (store_environment.agent_id,
+      vault.create_secret(after::text, format('agent-environment:%s:%s', agent_id, changed), 'Environment of an agent'))
+    on conflict on constraint agent_environments_pkey do update set secret_id = excluded.secret_id;
+  end if;
   return array(select k from jsonb_object_keys(after) k order by k);
 end;
 $$;
@@ -425,17 +487,22 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
-  delete from vault.secrets s where s.id = old.secret_id;
-  return old;
+  delete from vault.secrets s
+  where s.id = old.secret_id
+    and not exists (select from private.agent_environments e where e.secret_id = s.id)
+    and not exists (select from private.revision_environments e where e.secret_id = s.id);
+  return null;
 end;
 $$;
-comment on function private.forget_environment is 'Removes the Vault secret with the agent. Definer: Vault is closed to clients.';
-create trigger agent_environments_forget after delete on private.agent_environments
+comment on function private.forget_environment is
+  'Trigger: removes a Vault secret with the last row that refers to it, of an agent or of its revisions. Definer: Vault is closed to clients.';
+create trigger agent_environments_forget after delete or update of secret_id on private.agent_environments
   for each row execute function private.forget_environment();
 
 -- Grants and policies --------------------------------------------------------------------------------------------
 
-grant execute on function private.agent_faults, private.refuse_faults, private.check_agent_limit, private.number_fault,
+grant execute on function private.agent_faults, private.rollout_faults, private.duration_seconds, private.refuse_faults,
+  private.check_agent_limit, private.number_fault,
   private.is_quantity
   to authenticated, service_role;
 grant select, insert, update, delete on public.models, public.stack_templates, public.agents to service_role;

@@ -31,7 +31,7 @@ create table public.operations (
   started_at timestamptz,
   finished_at timestamptz,
   constraint kind_is_known check (kind in (
-    'deploy', 'update', 'scale', 'restart', 'stop', 'start', 'delete', 'deploy_stack', 'update_stack', 'rollback_stack', 'delete_stack'
+    'deploy', 'update', 'rollback', 'scale', 'restart', 'stop', 'start', 'delete', 'deploy_stack', 'update_stack', 'rollback_stack', 'delete_stack'
   )),
   constraint kind_fits_target check (
     case when kind like '%\_stack' then stack_id is not null and agent_id is null else agent_id is not null and stack_id is null end
@@ -40,9 +40,9 @@ create table public.operations (
   constraint progress_is_percent check (progress between 0 and 100),
   constraint finished_when_over check ((finished_at is not null) = (state in ('succeeded', 'failed', 'cancelled')))
 );
-comment on table public.operations is 'Deploy, update, scale, restart, stop, start and delete, as asked for and as carried out. Read it, or follow it over Realtime.';
+comment on table public.operations is 'Deploy, update, rollback, scale, restart, stop, start and delete, as asked for and as carried out. Read it, or follow it over Realtime.';
 comment on column public.operations.stack_id is 'The stack it is about, when it is not about an agent.';
-comment on column public.operations.request is 'What was asked: replicas, strategy, restart_policy, max_unavailable, generation …; never a secret.';
+comment on column public.operations.request is 'What was asked: replicas, strategy, restart_policy, max_unavailable, to_revision, generation …; never a secret.';
 comment on column public.operations.steps is '[{name, status: pending | in_progress | completed | failed, started_at, completed_at}] (seed 000).';
 comment on column public.operations.error is '{code, message, details} of the last failed attempt.';
 comment on column public.operations.batch_id is 'The batch it was asked for in; it waits until the batch lets it into the queue.';
@@ -130,6 +130,7 @@ as $$
   select case kind
     when 'deploy' then array['validate_configuration', 'create_container_template', 'deploy_to_portainer', 'setup_monitoring']
     when 'update' then array['validate_configuration', 'create_container_template', 'update_containers', 'verify_health']
+    when 'rollback' then array['validate_configuration', 'create_container_template', 'update_containers', 'verify_health']
     when 'scale' then array['validate_configuration', 'scale_containers', 'verify_replicas']
     when 'restart' then array['restart_containers', 'verify_health']
     when 'stop' then array['stop_containers', 'verify_stopped']
@@ -147,7 +148,7 @@ create function private.doing(kind text) returns text
 language sql immutable
 set search_path = ''
 as $$
-  select case kind when 'deploy' then 'deploying' when 'update' then 'updating' when 'scale' then 'scaling'
+  select case kind when 'deploy' then 'deploying' when 'update' then 'updating' when 'rollback' then 'updating' when 'scale' then 'scaling'
     when 'restart' then 'restarting' when 'stop' then 'stopping' when 'start' then 'deploying' when 'delete' then 'deleting' end;
 $$;
 comment on function private.doing is 'State of agent and deployment while an operation of the kind is under way.';

@@ -168,6 +168,43 @@ as $$
 $$;
 comment on function private.move_agent is 'Sets the headline of an agent and the state of its deployment together. Definer: clients set neither to a system state.';
 
+create function private.begin_operation(
+  agent public.agents, cluster_id uuid, kind text, request jsonb, message text, data jsonb default '{}',
+  out operation public.operations, out event_id uuid
+)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  doing constant text := case kind when 'deploy' then 'queued' else private.doing(kind) end;
+begin
+  operation := private.queue_operation(agent.id, agent.user_id, cluster_id, kind, request || jsonb_build_object('generation', agent.generation));
+  event_id := private.write_event(agent.id, agent.user_id,
+    case kind when 'start' then 'STARTING' when 'rollback' then 'ROLLING_BACK' else upper(doing) end, message, data, operation.id);
+  perform private.move_agent(agent.id, doing, doing);
+end;
+$$;
+comment on function private.begin_operation is
+  'Queues an operation on an agent, tells of it in an event and moves agent and deployment to the state it begins with → (operation, event_id). Definer: clients write no operations.';
+
+create function private.begin_deployment(agent public.agents, cluster_id uuid, out operation public.operations, out event_id uuid)
+language sql volatile security definer
+set search_path = ''
+as $$
+  select b.operation, b.event_id
+  from private.begin_operation(agent, cluster_id, 'deploy', jsonb_build_object('replicas', agent.replicas), 'Deployment queued',
+    jsonb_build_object('replicas', agent.replicas)) b;
+$$;
+comment on function private.begin_deployment is 'See begin_operation: the first deployment of an agent. Definer: clients write no operations.';
+
+create function private.begin_update(agent public.agents, cluster_id uuid) returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  select private.begin_operation(agent, cluster_id, 'update', '{}', 'Update queued');
+$$;
+comment on function private.begin_update is 'See begin_operation: rolls out what was changed of an agent. Definer: clients write no operations.';
+
 -- Create ---------------------------------------------------------------------------------------------------------
 
 create function private.create_agent(spec jsonb) returns jsonb
@@ -179,8 +216,7 @@ declare
   faults jsonb := private.spec_faults(spec);
   environment jsonb;
   made public.agents;
-  queued public.operations;
-  event_id uuid;
+  begun record;
 begin
   perform private.require_permission('agents:write');
   perform private.require_permission('containers:manage');
@@ -215,11 +251,9 @@ begin
   perform private.store_environment(made.id, environment);
   select * into made from public.agents a where a.id = made.id;
 
-  queued := private.queue_operation(made.id, owner, (private.place_agent(made)).cluster_id, 'deploy',
-    jsonb_build_object('generation', made.generation, 'replicas', made.replicas));
-  event_id := private.write_event(made.id, owner, 'QUEUED', 'Deployment queued', jsonb_build_object('replicas', made.replicas), queued.id);
+  begun := private.begin_deployment(made, (private.place_agent(made)).cluster_id);
   perform private.write_audit('agent.create', 'agent', made.id::text);
-  return private.agent_answer(made.id, queued, event_id);
+  return private.agent_answer(made.id, begun.operation, begun.event_id);
 end;
 $$;
 comment on function private.create_agent is 'See public.create_agent. Definer: writes Vault, deployments and operations.';
@@ -241,16 +275,13 @@ set search_path = ''
 as $$
 declare
   placed public.deployments;
-  queued public.operations;
 begin
   select * into placed from public.deployments d where d.agent_id = new.id;
   -- An active operation is followed by an update when it finishes and finds a later generation.
   if placed.state in ('running', 'failed') and placed.stack_id is not null
     and not exists (select from public.operations o where o.agent_id = new.id and o.state in ('queued', 'running'))
   then
-    queued := private.queue_operation(new.id, new.user_id, placed.cluster_id, 'update', jsonb_build_object('generation', new.generation));
-    perform private.write_event(new.id, new.user_id, 'UPDATING', 'Update queued', '{}', queued.id);
-    perform private.move_agent(new.id, 'updating', 'updating');
+    perform private.begin_update(new, placed.cluster_id);
   end if;
   return null;
 end;
@@ -346,10 +377,7 @@ as $$
 declare
   target constant public.agents := private.lock_agent(agent_id, 'containers:manage');
   placed public.deployments;
-  queued public.operations;
-  event_id uuid;
-  doing constant text := private.doing(kind);
-  event_type constant text := upper(case kind when 'start' then 'starting' else doing end);
+  begun record;
 begin
   perform private.refuse_while_active(agent_id);
   select * into placed from public.deployments d where d.agent_id = command_agent.agent_id for update;
@@ -359,12 +387,9 @@ begin
       jsonb_build_object('state', placed.state, 'allowed_states', to_jsonb(allowed_states)), 409,
       case when placed.id is null or placed.state in ('stopped', 'failed') then 'Start the agent first.' end);
   end if;
-  queued := private.queue_operation(agent_id, target.user_id, placed.cluster_id, kind,
-    request || jsonb_build_object('generation', target.generation));
-  event_id := private.write_event(agent_id, target.user_id, event_type, initcap(kind) || ' requested', request, queued.id);
-  perform private.move_agent(agent_id, doing, doing);
+  begun := private.begin_operation(target, placed.cluster_id, kind, request, initcap(kind) || ' requested', request);
   perform private.write_audit('agent.' || kind, 'agent', agent_id::text, request);
-  return private.agent_answer(agent_id, queued, event_id);
+  return private.agent_answer(agent_id, begun.operation, begun.event_id);
 end;
 $$;
 comment on function private.command_agent is
@@ -389,7 +414,8 @@ begin
       coalesce(policy ->> 'minReplicas', '1'), coalesce(policy ->> 'maxReplicas', most::text)));
   end if;
   if strategy is null or strategy not in ('rolling', 'recreate') then
-    faults := faults || '{"strategy": "Strategy must be one of: rolling, recreate"}';
+    faults := faults || jsonb_build_object('strategy', 'Strategy must be one of: rolling, recreate' || case when strategy = 'blue-green'
+      then '; blue-green is for updates (portainer.deployment_strategy), scaling replaces nothing' else '' end);
   end if;
   perform private.refuse_faults(faults);
   perform private.check_replica_quota(target.user_id, agent_id, replicas);
@@ -460,8 +486,7 @@ as $$
 declare
   target constant public.agents := private.lock_agent(agent_id, 'containers:manage');
   placed public.deployments;
-  queued public.operations;
-  event_id uuid;
+  begun record;
 begin
   perform private.check_replica_quota(target.user_id, agent_id, target.replicas);
   select * into placed from public.deployments d where d.agent_id = start_agent.agent_id;
@@ -474,12 +499,9 @@ begin
   if placed.id is null then
     placed := private.place_agent(target);
   end if;
-  queued := private.queue_operation(agent_id, target.user_id, placed.cluster_id, 'deploy',
-    jsonb_build_object('generation', target.generation, 'replicas', target.replicas));
-  perform private.move_agent(agent_id, 'queued', 'queued');
-  event_id := private.write_event(agent_id, target.user_id, 'QUEUED', 'Deployment queued', jsonb_build_object('replicas', target.replicas), queued.id);
+  begun := private.begin_deployment(target, placed.cluster_id);
   perform private.write_audit('agent.start', 'agent', agent_id::text);
-  return private.agent_answer(agent_id, queued, event_id);
+  return private.agent_answer(agent_id, begun.operation, begun.event_id);
 end;
 $$;
 comment on function private.start_agent is 'See public.start_agent. Definer: clients write no operations.';
@@ -561,8 +583,9 @@ begin
   perform private.write_audit('agent.delete', 'agent', agent_id::text);
   event_id := private.write_event(agent_id, target.user_id, 'DELETING', 'Deletion requested', '{}');
 
-  -- Personal data goes at once: what describes the agent, its environment, its logs and what was said of it.
+  -- Personal data goes at once: what describes the agent now and before, its environments, its logs and what was said of it.
   delete from private.agent_environments e where e.agent_id = delete_agent.agent_id;
+  delete from public.agent_revisions r where r.agent_id = delete_agent.agent_id;
   delete from public.agent_logs l where l.agent_id = delete_agent.agent_id;
   update public.agents a set
     name = 'deleted agent', description = null, role = null, avatar = null, system_prompt = null, settings = '{}', character = '{}',

@@ -114,7 +114,7 @@ declare
   target public.agents;
   placed public.deployments;
   site public.clusters;
-  template public.stack_templates;
+  template jsonb;
 begin
   if held.stack_id is not null then
     return private.stack_plan(held);
@@ -122,10 +122,6 @@ begin
   select * into target from public.agents a where a.id = held.agent_id;
   select * into placed from public.deployments d where d.agent_id = held.agent_id;
   select * into site from public.clusters c where c.id = held.cluster_id;
-  select * into template from public.stack_templates t
-  where t.name = coalesce(nullif(target.portainer ->> 'template', ''), 'eliza-agent-template')
-    and t.user_id is null and t.image is not null
-  order by t.version desc limit 1;
   if held.kind <> 'delete' then
     -- What is carried out is the agent as it is now; what comes later is rolled out afterwards.
     update public.operations o set request = o.request || jsonb_build_object('generation', target.generation)
@@ -133,6 +129,9 @@ begin
     returning * into held;
     if held.id is null then
       select * into held from public.operations o where o.id = operation_plan.operation_id;
+    end if;
+    if held.kind <> 'stop' and target.id is not null then
+      template := private.plan_revision(held, target);
     end if;
   end if;
   return jsonb_build_object(
@@ -142,7 +141,7 @@ begin
     'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
       select s.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets s on s.id = cc.secret_id
       where cc.cluster_id = site.id)) end,
-    'template', case when template.id is not null then to_jsonb(template) end,
+    'template', template,
     'environment', coalesce((
       select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
       where e.agent_id = held.agent_id), '{}'),
@@ -153,27 +152,34 @@ $$;
 comment on function private.operation_plan is
   'All the worker needs to carry out an operation → {operation, agent | null, deployment, cluster with credential | null, template | null, environment, deadline}. Holds secrets: never to be logged. Definer: called by the worker.';
 
+create function private.marked_steps(steps jsonb, statuses text[], status text, step text default null, detail jsonb default null) returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select jsonb_agg(case
+      when marked_steps.step <> s.value ->> 'name' or not s.value ->> 'status' = any (statuses) then s.value
+      else s.value || jsonb_build_object('status', marked_steps.status)
+        || case when marked_steps.status in ('in_progress', 'completed') and not s.value ? 'started_at'
+             then jsonb_build_object('started_at', clock_timestamp()) else '{}' end
+        || case when marked_steps.status in ('completed', 'failed')
+             then jsonb_build_object('completed_at', clock_timestamp()) else '{}' end
+        || case when marked_steps.detail is not null then jsonb_build_object('detail', marked_steps.detail) else '{}' end
+    end order by s.ordinality)
+  from jsonb_array_elements(marked_steps.steps) with ordinality s;
+$$;
+comment on function private.marked_steps is
+  'Steps of an operation of which those in one of the statuses, or of these the one of a name, have come to another status now.';
+
 create function private.record_step(operation_id uuid, lease_token uuid, step text, status text, detail jsonb default null) returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   held public.operations := private.hold_lease(operation_id, lease_token);
-  new_steps jsonb;
-  finished integer;
+  new_steps constant jsonb := private.marked_steps(
+    held.steps, array['pending', 'in_progress', 'completed', 'failed'], record_step.status, record_step.step, record_step.detail);
+  finished constant integer := jsonb_array_length(jsonb_path_query_array(new_steps, '$[*] ? (@.status == "completed")'));
 begin
-  select jsonb_agg(case
-      when s.value ->> 'name' <> record_step.step then s.value
-      else s.value || jsonb_build_object('status', record_step.status)
-        || case when record_step.status = 'in_progress' and not s.value ? 'started_at'
-             then jsonb_build_object('started_at', clock_timestamp()) else '{}' end
-        || case when record_step.status in ('completed', 'failed')
-             then jsonb_build_object('completed_at', clock_timestamp()) else '{}' end
-        || case when record_step.detail is not null then jsonb_build_object('detail', record_step.detail) else '{}' end
-    end order by s.ordinality),
-    count(*) filter (where case when s.value ->> 'name' = record_step.step then record_step.status else s.value ->> 'status' end = 'completed')
-  into new_steps, finished
-  from jsonb_array_elements(held.steps) with ordinality s;
   update public.operations o
   set steps = new_steps, progress = least(99, 100 * finished / greatest(jsonb_array_length(new_steps), 1))
   where o.id = held.id and o.steps is distinct from new_steps;
@@ -238,16 +244,16 @@ declare
   held public.operations := private.hold_lease(operation_id, lease_token);
   target public.agents;
   placed public.deployments;
+  rolled_out public.agent_revisions;
   ended constant text := case held.kind when 'stop' then 'stopped' when 'delete' then 'deleting' else 'running' end;
-  next_operation public.operations;
 begin
+  if held.stack_id is null then
+    rolled_out := private.settle_revision(held, null);
+  end if;
   update public.operations o set
-    state = 'succeeded', progress = 100, result = complete_operation.result, error = null, next_attempt_at = null,
-    finished_at = clock_timestamp(),
-    steps = (select jsonb_agg(case when s.value ->> 'status' = 'completed' then s.value
-        else s.value || jsonb_build_object('status', 'completed', 'started_at', coalesce(s.value -> 'started_at', to_jsonb(clock_timestamp())),
-          'completed_at', clock_timestamp()) end order by s.ordinality)
-      from jsonb_array_elements(o.steps) with ordinality s)
+    state = 'succeeded', progress = 100, error = null, next_attempt_at = null,
+    result = complete_operation.result || jsonb_strip_nulls(jsonb_build_object('revision', rolled_out.revision)),
+    finished_at = clock_timestamp(), steps = private.marked_steps(o.steps, array['pending', 'in_progress', 'failed'], 'completed')
   where o.id = held.id;
   delete from private.operation_queue q where q.operation_id = held.id;
 
@@ -268,27 +274,26 @@ begin
   end if;
 
   update public.deployments d set
-    state = ended, error = null,
-    revision = d.revision + case when held.kind in ('deploy', 'update') then 1 else 0 end,
+    state = ended,
+    -- What went back by itself still says why.
+    error = case when held.kind = 'rollback' and (held.request ->> 'automatic')::boolean then d.error end,
+    revision = coalesce(rolled_out.revision, d.revision),
     observed_generation = case when held.kind = 'stop' then d.observed_generation else (held.request ->> 'generation')::bigint end,
     replicas_desired = target.replicas,
     replicas_ready = case when held.kind = 'stop' then 0 else d.replicas_ready end,
-    deployed_at = case when held.kind in ('deploy', 'update', 'start') then clock_timestamp() else d.deployed_at end
+    deployed_at = case when rolled_out.id is not null or held.kind = 'start' then clock_timestamp() else d.deployed_at end
   where d.agent_id = held.agent_id returning * into placed;
   update public.agents a set status = case when held.kind = 'stop' then 'stopped' else 'deployed' end, last_activity_at = now()
   where a.id = held.agent_id;
   update private.collections c set next_at = now() where c.agent_id = held.agent_id;
   perform private.write_event(held.agent_id, target.user_id,
-    case held.kind when 'deploy' then 'DEPLOYED' when 'update' then 'UPDATED' when 'scale' then 'SCALED'
+    case held.kind when 'deploy' then 'DEPLOYED' when 'update' then 'UPDATED' when 'rollback' then 'ROLLED_BACK' when 'scale' then 'SCALED'
       when 'restart' then 'RESTARTED' when 'stop' then 'STOPPED' else 'STARTED' end,
-    initcap(held.kind) || ' finished', held.request, held.id);
+    initcap(held.kind) || ' finished', held.request || jsonb_strip_nulls(jsonb_build_object('revision', rolled_out.revision)), held.id);
 
   -- The agent was changed while this was under way.
   if ended = 'running' and target.generation > placed.observed_generation then
-    next_operation := private.queue_operation(target.id, target.user_id, placed.cluster_id, 'update',
-      jsonb_build_object('generation', target.generation));
-    perform private.write_event(target.id, target.user_id, 'UPDATING', 'Update queued', '{}', next_operation.id);
-    perform private.move_agent(target.id, 'updating', 'updating');
+    perform private.begin_update(target, placed.cluster_id);
   end if;
 end;
 $$;
@@ -305,7 +310,10 @@ declare
   held public.operations := private.hold_lease(operation_id, lease_token);
   attempt constant integer := held.attempts + 1;
   pause interval;
-  target_user uuid := (select a.user_id from public.agents a where a.id = held.agent_id);
+  target public.agents;
+  newer boolean := false;
+  followed boolean;
+  good public.agent_revisions;
 begin
   if retryable and attempt < held.max_attempts then
     -- Full jitter above half of the doubled pause: those that failed together do not come back together.
@@ -321,34 +329,60 @@ begin
     return 'retrying';
   end if;
 
+  if held.stack_id is null then
+    select * into target from public.agents a where a.id = held.agent_id;
+    -- A change that was made meanwhile was accepted, and comes before going back.
+    newer := held.kind not in ('stop', 'delete') and target.generation > (held.request ->> 'generation')::bigint
+      and exists (select from public.deployments d where d.agent_id = target.id and d.stack_id is not null);
+    good := private.return_agent(held, private.settle_revision(held, error), newer, error);
+    if good.id is not null then
+      error := error || jsonb_build_object('details', coalesce(nullif(error -> 'details', 'null'), '{}')
+        || jsonb_build_object('rolled_back_to', good.revision));
+    end if;
+  end if;
   update public.operations o set
     attempts = attempt, error = fail_operation.error, state = 'failed', next_attempt_at = null, finished_at = clock_timestamp(),
-    steps = (select jsonb_agg(case when s.value ->> 'status' = 'in_progress'
-        then s.value || jsonb_build_object('status', 'failed', 'completed_at', clock_timestamp()) else s.value end order by s.ordinality)
-      from jsonb_array_elements(o.steps) with ordinality s)
+    steps = private.marked_steps(o.steps, array['in_progress'], 'failed')
   where o.id = held.id;
   delete from private.operation_queue q where q.operation_id = held.id;
-  if held.stack_id is not null and private.fail_stack(held, fail_operation.error) then
-    -- It goes back to what ran before: there is nothing left that could be tried again.
+  followed := newer or good.id is not null;
+  if held.stack_id is not null then
+    followed := private.fail_stack(held, error);
+  elsif not followed and private.return_from_autoscaling(held, error) then
     return 'failed';
   end if;
-  if held.stack_id is null and private.return_from_autoscaling(held, fail_operation.error) then
-    return 'failed';
+  -- What something else follows leaves nothing that could be tried again.
+  if not followed then
+    insert into public.dead_letters (operation_id, agent_id, stack_id, user_id, kind, error, attempts)
+    values (held.id, held.agent_id, held.stack_id, held.user_id, held.kind, fail_operation.error, attempt);
   end if;
-  insert into public.dead_letters (operation_id, agent_id, stack_id, user_id, kind, error, attempts)
-  values (held.id, held.agent_id, held.stack_id, held.user_id, held.kind, fail_operation.error, attempt);
   if held.stack_id is not null then
     return 'failed';
   end if;
-  update public.deployments d set state = 'failed', error = fail_operation.error where d.agent_id = held.agent_id;
-  update public.agents a set status = 'failed', last_activity_at = now() where a.id = held.agent_id and a.deleted_at is null;
-  perform private.write_event(held.agent_id, target_user, 'FAILED', initcap(held.kind) || ' failed: ' || coalesce(error ->> 'message', 'unknown'),
+
+  update public.deployments d set
+    state = case when followed then d.state else 'failed' end,
+    error = fail_operation.error || case when good.id is not null then '{"rolled_back": true}' else '{}' end::jsonb
+  where d.agent_id = held.agent_id;
+  update public.agents a set status = case when followed then a.status else 'failed' end, last_activity_at = now()
+  where a.id = held.agent_id and a.deleted_at is null
+  returning * into target;
+  perform private.write_event(held.agent_id, target.user_id, 'FAILED', initcap(held.kind) || ' failed: ' || coalesce(error ->> 'message', 'unknown'),
     jsonb_build_object('code', error ->> 'code', 'kind', held.kind, 'attempts', attempt), held.id);
+  if newer then
+    perform private.begin_update(target, held.cluster_id);
+  elsif good.id is not null then
+    perform private.begin_operation(target, held.cluster_id, 'rollback',
+      jsonb_build_object('to_revision', good.revision, 'automatic', true, 'failed_operation_id', held.id),
+      format('%s failed, going back to revision %s', initcap(held.kind), good.revision),
+      jsonb_build_object('reason', error -> 'code', 'message', error -> 'message', 'to_revision', good.revision));
+    update public.deployments d set replicas_desired = target.replicas where d.agent_id = target.id;
+  end if;
   return 'failed';
 end;
 $$;
 comment on function private.fail_operation is
-  'Ends an attempt that failed: later again with growing, jittered pauses (→ retrying), or given up: dead letter, failed agent, event (→ failed). Definer: called by the worker.';
+  'Ends an attempt that failed: later again with growing, jittered pauses (→ retrying), or given up (→ failed): what was changed meanwhile is rolled out, or the last good revision brought back; without either there is a dead letter. Definer: called by the worker.';
 
 create function private.retry_dead_letter(dead_letter_id uuid) returns public.operations
 language plpgsql volatile security definer

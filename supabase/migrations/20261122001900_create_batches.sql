@@ -29,7 +29,7 @@ create table public.batches (
   cancel_requested_at timestamptz,
   created_at timestamptz not null default now(),
   finished_at timestamptz,
-  constraint operation_is_known check (operation in ('deploy', 'update', 'scale', 'restart', 'stop', 'start', 'delete')),
+  constraint operation_is_known check (operation in ('deploy', 'update', 'rollback', 'scale', 'restart', 'stop', 'start', 'delete')),
   constraint state_is_known check (state in ('running', 'succeeded', 'partial', 'failed', 'cancelled')),
   constraint finished_when_over check ((finished_at is not null) = (state <> 'running')),
   constraint total_is_all check (total = cardinality(agent_ids) and total between 1 and 100),
@@ -159,13 +159,15 @@ declare
     when 'restart' then '{restart_policy, max_unavailable}'
     when 'scale' then '{replicas, strategy, scaling_policy}'
     when 'update' then '{changes}'
+    when 'rollback' then '{revision}'
     else '{}'
   end::text[];
   faults jsonb := '{}';
+  highest integer;
   entry record;
 begin
-  if operation is null or operation not in ('deploy', 'update', 'scale', 'restart', 'stop', 'start', 'delete') then
-    return '{"operation": "Operation must be one of: restart, stop, start, scale, update, delete, deploy"}';
+  if operation is null or operation not in ('deploy', 'update', 'rollback', 'scale', 'restart', 'stop', 'start', 'delete') then
+    return '{"operation": "Operation must be one of: restart, stop, start, scale, update, rollback, delete, deploy"}';
   end if;
   if coalesce(cardinality(agent_ids), 0) not between 1 and 100 or array_position(agent_ids, null) is not null then
     faults := faults || '{"agent_ids": "agent_ids must name 1 to 100 agents"}';
@@ -178,12 +180,12 @@ begin
   for entry in select * from jsonb_each(options) loop
     if not entry.key = any (taken) then
       faults := faults || jsonb_build_object('options.' || left(entry.key, 50), format('This is no option of %s', operation));
-    elsif entry.key in ('max_concurrent', 'max_unavailable', 'replicas') then
+    elsif entry.key in ('max_concurrent', 'max_unavailable', 'replicas', 'revision') then
+      highest := case entry.key when 'max_concurrent' then 100 when 'revision' then 2147483647 else most end;
       if jsonb_typeof(entry.value) <> 'number' or (entry.value #>> '{}')::numeric % 1 <> 0
-        or (entry.value #>> '{}')::numeric not between 1 and (case when entry.key = 'max_concurrent' then 100 else most end)
+        or (entry.value #>> '{}')::numeric not between 1 and highest
       then
-        faults := faults || jsonb_build_object('options.' || entry.key,
-          format('%s must be a whole number from 1 to %s', entry.key, case when entry.key = 'max_concurrent' then 100 else most end));
+        faults := faults || jsonb_build_object('options.' || entry.key, format('%s must be a whole number from 1 to %s', entry.key, highest));
       end if;
     elsif entry.key in ('restart_policy', 'strategy') then
       if entry.value not in ('"rolling"', '"recreate"') then
@@ -248,6 +250,7 @@ begin
           options -> 'scaling_policy')
         when 'stop' then public.stop_agent(target.id)
         when 'update' then private.update_agent(target.id, options -> 'changes')
+        when 'rollback' then private.rollback_agent(target.id, (options ->> 'revision')::int)
         when 'delete' then private.delete_agent(target.id)
         else private.start_agent(target.id)
       end;
@@ -387,7 +390,7 @@ begin
 end;
 $$;
 comment on function public.create_batch is
-  'Asks one operation of 1 to 100 agents (seed 000): restart, stop, start, deploy, scale, update or delete. options: max_concurrent; restart_policy, max_unavailable; replicas, strategy, scaling_policy; changes → as batch_snapshot. An agent that cannot is reported in results and stops no other. Errors: VALIDATION_ERROR 400, PERMISSION_DENIED 403.';
+  'Asks one operation of 1 to 100 agents (seed 000): restart, stop, start, deploy, scale, update, rollback or delete. options: max_concurrent; restart_policy, max_unavailable; replicas, strategy, scaling_policy; changes; revision → as batch_snapshot. An agent that cannot is reported in results and stops no other. Errors: VALIDATION_ERROR 400, PERMISSION_DENIED 403.';
 
 create function public.cancel_batch(batch_id uuid) returns jsonb
 language plpgsql volatile
@@ -399,7 +402,7 @@ begin
 end;
 $$;
 comment on function public.cancel_batch is
-  'Cancels what waits in a batch, what runs goes on → as batch_snapshot. An agent whose update was cancelled keeps its changes; they are rolled out with its next operation. Errors: PERMISSION_DENIED 403, NOT_FOUND 404, INVALID_STATE 409 when it is over or deletes.';
+  'Cancels what waits in a batch, what runs goes on → as batch_snapshot. An agent whose update or rollback was cancelled keeps its changes; they are rolled out with its next operation. Errors: PERMISSION_DENIED 403, NOT_FOUND 404, INVALID_STATE 409 when it is over or deletes.';
 
 grant execute on function private.create_batch, private.cancel_batch, private.waiting_of_batch to authenticated, service_role;
 grant execute on function public.batch_snapshot, public.create_batch, public.cancel_batch to authenticated, service_role;

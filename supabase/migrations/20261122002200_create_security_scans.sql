@@ -201,7 +201,8 @@ as $$
     -- Every environment and credential is in Vault, and what Vault stores is not what it gives back.
     'data_encryption_enabled', not exists (
       select from (
-        select e.secret_id from private.agent_environments e union all select c.secret_id from private.cluster_credentials c
+        select e.secret_id from private.agent_environments e union select r.secret_id from private.revision_environments r
+        union all select c.secret_id from private.cluster_credentials c
       ) k
       left join vault.decrypted_secrets v on v.id = k.secret_id
       where v.id is null or v.secret = v.decrypted_secret
@@ -348,12 +349,12 @@ begin
   if threshold is null or (select auth.uid()) is null then
     return new;
   end if;
-  -- As operation_plan chooses it; templates of users are for stacks.
-  select t.image into used from public.stack_templates t
-  where t.name = coalesce(
-      (select nullif(a.portainer ->> 'template', '') from public.agents a where a.id = new.agent_id), 'eliza-agent-template')
-    and t.user_id is null and t.image is not null
-  order by t.version desc limit 1;
+  if new.kind = 'rollback' then
+    select r.definition #>> '{template,image}' into used from public.agent_revisions r
+    where r.agent_id = new.agent_id and r.revision = (new.request ->> 'to_revision')::int;
+  else
+    used := (select private.newest_template(a) ->> 'image' from public.agents a where a.id = new.agent_id);
+  end if;
   select * into found_last from private.image_scans s where s.image = used;
   if private.scan_rank(found_last.vulnerabilities, '[]') >= threshold then
     perform private.raise_error(
@@ -367,9 +368,9 @@ begin
 end;
 $$;
 comment on function private.refuse_unsafe_image is
-  'Trigger: refuses to deploy or update an agent whose image has vulnerabilities too grave by its last scan, whosever agent that was of (SECURITY_SCAN_FAILED 422; setting security.block_deployment_on). Definer: the table is closed to clients.';
+  'Trigger: refuses to deploy, update or roll back an agent whose image has vulnerabilities too grave by its last scan, whosever agent that was of (SECURITY_SCAN_FAILED 422; setting security.block_deployment_on). Definer: the table is closed to clients.';
 create trigger operations_refuse_unsafe_image before insert on public.operations
-  for each row when (new.kind in ('deploy', 'update')) execute function private.refuse_unsafe_image();
+  for each row when (new.kind in ('deploy', 'update', 'rollback')) execute function private.refuse_unsafe_image();
 
 create function private.forget_scans() returns trigger
 language plpgsql volatile security definer

@@ -84,7 +84,7 @@ describe("create bodies", () => {
       "environment.1BAD": "must be letters, digits and _, and not begin with a digit",
       "environment.GOOD": "must be text, a number or true or false",
       "portainer.deployment_strategy": "must be one of rolling, recreate, blue-green",
-      "portainer.health_checks.interval": "must be a duration such as 30s",
+      "portainer.health_checks.interval": "must be from 1s to 1h, such as 30s",
       unknown_field: "is not known",
     });
   });

@@ -127,6 +127,7 @@ describe("one agent", () => {
       status: "running",
       created_at: "2024-01-15T10:30:00.123Z",
       deployed_at: "2024-01-15T10:35:00.000Z",
+      revision: 2,
       last_activity: "2024-01-15T15:45:00.000Z",
       supabase: { database_record: { id, updated_at: "2024-01-15T15:45:00.000Z" } },
       portainer: {

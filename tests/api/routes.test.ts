@@ -289,6 +289,17 @@ describe("commands", () => {
     });
   }
 
+  /** Revision 1, and 2 which runs. */
+  async function updated(): Promise<string> {
+    const id = await test.running(owner, { environment: { MODE: "secret-one" } });
+    await test.call("PUT", `/api/agents/${id}`, {
+      as: owner,
+      body: { environment: { MODE: "secret-two" } },
+    });
+    await test.finishOperations();
+    return id;
+  }
+
   it("scale", async () => {
     await commandInEveryEdition(
       { 1: one.scaled1, 2: two.scaled2, 3: three.scaled3 },
@@ -315,6 +326,84 @@ describe("commands", () => {
     const event = await test.sql`
       select event_type from public.agent_events where id = ${scaled.json.supabase_event_id}`;
     expect(event[0]!.event_type).toBe("SCALING");
+  });
+
+  it("rollback, also without a body, and lists the revisions", async () => {
+    await inEveryEdition({ 3: three.rolledBack3 }, 3, async (edition) => {
+      const id = await updated();
+      return await test.call("POST", `/api/agents/${id}/rollback`, { as: owner, edition });
+    });
+    const id = await updated();
+    await inEveryEdition(
+      { 3: three.revisions3 },
+      3,
+      (edition) => test.call("GET", `/api/agents/${id}/revisions`, { as: owner, edition }),
+    );
+  });
+
+  it("rollback to the revision asked for, once per Idempotency-Key", async () => {
+    const id = await updated();
+    const back = () =>
+      test.call("POST", `/api/agents/${id}/rollback`, {
+        as: owner,
+        edition: 3,
+        body: { revision: 1 },
+        headers: { "idempotency-key": `back-${id}` },
+      });
+    const [first, second] = [await back(), await back()];
+    expect(first.json.rollback).toMatchObject({ from_revision: 2, to_revision: 1 });
+    expect(second.json).toEqual(first.json);
+    await test.finishOperations();
+    const read = await test.call("GET", `/api/agents/${id}`, { as: owner, edition: 3 });
+    expect(read.json.agent.revision).toBe(3);
+    const page = await test.call("GET", `/api/agents/${id}/revisions?limit=1`, {
+      as: owner,
+      edition: 3,
+    });
+    expect(page.json).toMatchObject({
+      revisions: [{
+        revision: 3,
+        restored_from: 1,
+        running: true,
+        environment: [{ name: "MODE" }],
+      }],
+      running_revision: 3,
+      pagination: { limit: 1, has_more: true, next_before: 3 },
+    });
+    const next = await test.call("GET", `/api/agents/${id}/revisions?limit=5&before=3`, {
+      as: owner,
+      edition: 3,
+    });
+    expect(next.json).toMatchObject({
+      revisions: [{ revision: 2 }, { revision: 1 }],
+      pagination: { has_more: false, next_before: null },
+    });
+    expect(page.text + next.text).not.toContain("secret-");
+  });
+
+  it("says what is wrong with a rollback", async () => {
+    const id = await test.running(owner);
+    const path = `/api/agents/${id}/rollback`;
+    const back = (body?: unknown) => test.call("POST", path, { as: owner, edition: 3, body });
+    expect((await back({ revision: 9 })).json.error).toMatchObject({ code: "REVISION_NOT_FOUND" });
+    expect((await back({ revision: 9 })).status).toBe(404);
+    expect((await back()).json.error).toMatchObject({
+      code: "INVALID_STATE",
+      details: { reason: "no_revision" },
+    });
+    for (const revision of [0, 1.5, "one", 1e12]) {
+      expect((await back({ revision })).json.error).toMatchObject({
+        code: "VALIDATION_ERROR",
+        details: { revision: expect.stringContaining("whole number") },
+      });
+    }
+    const stranger = await test.user();
+    expect((await test.call("POST", path, { as: stranger })).json.error.code)
+      .toBe("AGENT_NOT_FOUND");
+    const list = await test.call("GET", `/api/agents/${id}/revisions?limit=51&before=x`, {
+      as: owner,
+    });
+    expect(Object.keys(list.json.error.details).sort()).toEqual(["before", "limit"]);
   });
 
   it("restart, also without a body", async () => {

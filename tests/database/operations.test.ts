@@ -26,6 +26,10 @@ beforeEach(async () => {
 
 const operation = async (id: string) =>
   (await world.sql`select * from operations where id = ${id}`)[0];
+/** How many environments of an agent Vault holds, the present one and those of its revisions. */
+const environmentsOf = async (id: string) =>
+  (await world.sql`select 1 from vault.secrets where name like ${`agent-environment:${id}%`}`)
+    .length;
 const agent = async (id: string) => (await world.sql`select * from agents where id = ${id}`)[0];
 
 test("creating queues a deployment with the documented steps, the first one done", async () => {
@@ -235,6 +239,7 @@ test("deleting scrubs at once, removes the containers and then hides the agent",
     description: "personal",
     environment: { A: "secret" },
   });
+  expect(await environmentsOf(id)).toBe(1);
   await call(owner, "delete_agent($1)", id);
   expect(await agent(id)).toMatchObject({
     description: null,
@@ -242,8 +247,7 @@ test("deleting scrubs at once, removes the containers and then hides the agent",
     status: "deleting",
     environment_keys: [],
   });
-  expect(await world.sql`select 1 from vault.secrets where name = ${`agent-environment:${id}`}`)
-    .toHaveLength(0);
+  expect(await environmentsOf(id)).toBe(0);
   expect((await finishNext(world.sql)).operation.kind).toBe("delete");
   expect(await owner.do((t) => t`select id from agents where id = ${id}`)).toHaveLength(0);
   expect((await agent(id))?.purge_after).not.toBeNull();
@@ -276,8 +280,7 @@ test("a second deletion is refused with the id of the first", async () => {
 test("deleting the row over PostgREST removes the containers too", async () => {
   const id = await createRunningAgent(world, owner, { environment: { A: "secret" } });
   await owner.do((t) => t`delete from agents where id = ${id}`);
-  expect(await world.sql`select 1 from vault.secrets where name = ${`agent-environment:${id}`}`)
-    .toHaveLength(0);
+  expect(await environmentsOf(id)).toBe(0);
   const [held] = await claim(world.sql);
   const [plan] = await world.sql`select private.operation_plan(${held!.operation.id}, ${
     held!.lease_token

@@ -72,6 +72,8 @@ function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
       status: stateWord(3, stateOf(agent, deployment)),
       created_at: isoTime(agent.created_at),
       deployed_at: isoTime(deployment?.deployed_at),
+      // Null before one came up.
+      revision: deployment?.revision || null,
       last_activity: isoTime(agent.last_activity_at),
       supabase: { database_record: { id: agent.id, updated_at: isoTime(agent.updated_at) } },
       portainer: {

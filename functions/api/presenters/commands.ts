@@ -95,6 +95,11 @@ export const presentRestarted = simpleCommand("restart", "restart", [
   "restart_policy",
   "max_unavailable",
 ]);
+/** `POST /api/agents/{id}/rollback`. */
+export const presentRolledBack = simpleCommand("rollback", "rollback", [
+  "from_revision",
+  "to_revision",
+]);
 /** `POST /api/agents/{id}/stop`. */
 export const presentStopped = simpleCommand("stop", "stop", []);
 /** `POST /api/agents/{id}/start`. */

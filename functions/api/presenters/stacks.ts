@@ -4,12 +4,7 @@ import type { StackFacts, StackListFacts, StackRow } from "../../../shared/contr
 import { STACK_STATES } from "../../../shared/contract/stack-requests.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
 import { operationProgress } from "./created.ts";
-import type { Presenter, Presenters } from "./presenter.ts";
-
-/** Only seed 000 knows stacks; who asks in another edition gets its answer. */
-function inAllEditions<Facts>(present: Presenter<Facts>): Presenters<Facts> {
-  return { 1: present, 2: present, 3: present };
-}
+import { inAllEditions, type Presenter } from "./presenter.ts";
 
 function serviceStatus({ running, desired }: ServiceRow["replicas"]): string {
   if (running === 0) return "pending";

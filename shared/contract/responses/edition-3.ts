@@ -57,6 +57,7 @@ export const agent3 = z.object({
   agent: shortAgent.extend({
     created_at: time,
     deployed_at: time.nullable(),
+    revision: count.nullable(),
     last_activity: time.nullable(),
     supabase: z.object({ database_record: z.object({ id: uuid, updated_at: time }) }),
     portainer: z.object({
@@ -132,6 +133,48 @@ export const scaled3 = z.object({
     status: commandStatus,
   }),
   agent: shortAgent.extend({ status: z.literal("scaling") }),
+});
+
+/** Revisions are in no seed; a rollback is answered in scale's form. */
+export const rolledBack3 = z.object({
+  success: z.literal(true),
+  operation_id: uuid,
+  rollback: z.object({
+    from_revision: count.nullable(),
+    to_revision: count,
+    estimated_completion: time.nullable(),
+    status: commandStatus,
+  }),
+  agent: shortAgent.extend({ status: z.literal("updating") }),
+});
+
+const failure = z.object({
+  code: z.string(),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
+
+export const revisions3 = z.object({
+  revisions: z.array(z.object({
+    revision: count,
+    status: z.enum(["rolling_out", "deployed", "failed"]),
+    running: z.boolean(),
+    created_at: time,
+    finished_at: time.nullable(),
+    operation_id: uuid,
+    restored_from: count.nullable(),
+    definition: z.object({
+      name: z.string(),
+      replicas: count,
+      resources: z.object({ memory: z.string().optional(), cpu: z.string().optional() }),
+      portainer: z.record(z.string(), z.unknown()),
+      template: z.object({ name: z.string(), version: count, image: z.string() }).nullable(),
+    }),
+    environment: z.array(z.strictObject({ name: z.string() })),
+    error: failure.nullable(),
+  })),
+  running_revision: count.nullable(),
+  pagination: z.object({ limit: count, has_more: z.boolean(), next_before: count.nullable() }),
 });
 
 /** Restart, stop and start: seed 000 documents no answer; ours follows scale's. */

@@ -1,6 +1,7 @@
 import type { OperationKind } from "../plan.ts";
 import { deploy } from "./deploy.ts";
 import { remove } from "./delete.ts";
+import { rollback } from "./rollback.ts";
 import { restart } from "./restart.ts";
 import { scale } from "./scale.ts";
 import { start } from "./start.ts";
@@ -13,6 +14,7 @@ import { update } from "./update.ts";
 export const procedures: Record<OperationKind, Procedure> = {
   deploy,
   update,
+  rollback,
   scale,
   restart,
   stop,

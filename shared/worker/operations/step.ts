@@ -63,6 +63,6 @@ export interface Step {
 /** An operation kind as a list of steps. */
 export interface Procedure {
   readonly steps: readonly Step[];
-  /** What `operations.result` says at the end. */
+  /** What `operations.result` says at the end, beside the revision that was rolled out. */
   result(work: Work): { [key: string]: Json | undefined };
 }

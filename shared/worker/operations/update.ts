@@ -29,5 +29,5 @@ export const update: Procedure = {
     updateContainers,
     verifyRollout("verify_health", { maybeStopped: true }),
   ],
-  result: (work) => ({ revision: work.spec.revision }),
+  result: () => ({}),
 };

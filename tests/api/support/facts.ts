@@ -35,6 +35,7 @@ export const deploymentRow: DeploymentRow = {
   stack_id: "123",
   stack_name: "market-watcher",
   namespace: null,
+  revision: 2,
   replicas_desired: 3,
   replicas_ready: 3,
   url: "https://market-watcher.example.com",

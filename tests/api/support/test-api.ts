@@ -154,6 +154,7 @@ export async function createTestApi() {
     for (const { operation, lease_token } of claimed) {
       const [deployment] = await database.sql`
         select * from public.deployments where agent_id = ${operation.agent_id}`;
+      await database.sql`select private.operation_plan(${operation.id}, ${lease_token})`;
       await database.sql`
         select private.record_placement(${operation.id}, ${lease_token}, ${
         database.sql.json({
