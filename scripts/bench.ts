@@ -14,6 +14,7 @@ const pieces: Record<string, Piece> = {
   start: () => import("./bench/start.ts"),
   operations: () => import("./bench/operations.ts"),
   logs: () => import("./bench/logs.ts"),
+  metrics: () => import("./bench/metrics.ts"),
 };
 
 const asked = Deno.args.length > 0 ? Deno.args : Object.keys(pieces);

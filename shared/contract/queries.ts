@@ -104,7 +104,15 @@ const LEVELS = ["debug", "info", "warn", "error"] as const;
 const trueOrFalse = z.enum(["true", "false"], "must be true or false")
   .transform((word) => word === "true");
 
-/** Query of `GET /api/agents/{id}/logs`: `lines, since, follow` (000, 001), `container` (000), `level` (002). */
+const cursor = z.string().regex(
+  /^\d{1,18}_\d{1,18}$/,
+  "must be a cursor of an earlier answer",
+).optional();
+
+/**
+ * Query of `GET /api/agents/{id}/logs`: `lines, since, follow` (000, 001), `container` (000), `level` (002);
+ * `before` and `after` are cursors of an earlier answer.
+ */
 export function logsQuery(now: Date) {
   return z.object({
     lines: wholeText(1, 1000, 100),
@@ -119,6 +127,14 @@ export function logsQuery(now: Date) {
       "must be a container id or name",
     ).optional(),
     follow: trueOrFalse.default(false),
+    before: cursor,
+    after: cursor,
+  }).refine(({ before, after }) => before === undefined || after === undefined, {
+    path: ["after"],
+    message: "does not go together with before",
+  }).refine(({ follow, before, after }) => !follow || (before ?? after) === undefined, {
+    path: ["follow"],
+    message: "does not go together with before or after: use Last-Event-ID",
   });
 }
 

@@ -130,9 +130,47 @@ $$;
 comment on function public.list_agents is
   'A page of agents, newest first (seeds 000–002) → {agents: [{agent, deployment, metrics}], total, limit, offset, summary {total_agents, running, stopped, deploying, failed, by_state}}. status: words of agents.status or deployments.state; owner: for those who may see all. row_limit 0–100. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400.';
 
+create function private.log_cursor(line jsonb) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select floor(extract(epoch from (line ->> 'timestamp')::timestamptz) * 1000000)::bigint || '_' || (line ->> 'id');
+$$;
+comment on function private.log_cursor is 'Where a line lies in its agent''s log: microseconds since 1970 and id. Cursors of agent_log_lines are made of it.';
+
+create function private.log_total(agent_id uuid, since timestamptz, levels text[], container text) returns bigint
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  first_hour constant timestamptz := private.log_hour(since);
+  before_since boolean;
+  counted bigint;
+  partial bigint := 0;
+begin
+  -- Of the hour that `since` cuts, the shorter part is counted line by line.
+  if since is not null and since > first_hour then
+    before_since := since - first_hour < interval '30 minutes';
+    select count(*) into partial from public.agent_logs g
+    where g.agent_id = log_total.agent_id
+      and g.timestamp >= case when before_since then first_hour else since end
+      and g.timestamp < case when before_since then since else first_hour + interval '1 hour' end
+      and (levels is null or g.level = any (levels))
+      and (container is null or container in (g.container_id, g.container_name) or starts_with(g.container_id, container));
+  end if;
+  select coalesce(sum(c.lines), 0) into counted from public.agent_log_counts c
+  where c.agent_id = log_total.agent_id
+    and (since is null or c.hour >= case when before_since is false then first_hour + interval '1 hour' else first_hour end)
+    and (levels is null or c.level = any (levels))
+    and (container is null or container in (c.container_id, c.container_name) or starts_with(c.container_id, container));
+  return counted + case when before_since then -partial else partial end;
+end;
+$$;
+comment on function private.log_total is 'How many lines of an agent match, from the counts by hour and at most half an hour of lines. Rows as the caller may see them.';
+
 create function public.agent_log_lines(
   agent_id uuid, row_limit integer default 100, since timestamptz default null, levels text[] default null,
-  container text default null, after_id bigint default null
+  container text default null, after_id bigint default null, before text default null, after text default null
 ) returns jsonb
 language plpgsql stable
 set search_path = ''
@@ -140,6 +178,9 @@ as $$
 declare
   lines jsonb;
   found_more boolean;
+  faults jsonb := '{}';
+  from_time timestamptz;
+  from_id bigint;
 begin
   perform private.require_permission('monitoring:read');
   if not exists (select from public.agents a where a.id = agent_log_lines.agent_id) then
@@ -147,7 +188,22 @@ begin
       jsonb_build_object('agent_id', agent_log_lines.agent_id), 404);
   end if;
   if row_limit is null or row_limit not between 1 and 1000 then
-    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', '{"lines": "lines must be from 1 to 1000"}', 400);
+    faults := faults || '{"lines": "lines must be from 1 to 1000"}';
+  end if;
+  if before !~ '^[0-9]{1,18}_[0-9]{1,18}$' then
+    faults := faults || '{"before": "before must be a cursor of an earlier answer"}';
+  end if;
+  if after !~ '^[0-9]{1,18}_[0-9]{1,18}$' then
+    faults := faults || '{"after": "after must be a cursor of an earlier answer"}';
+  elsif before is not null and after is not null then
+    faults := faults || '{"after": "after and before do not go together"}';
+  end if;
+  if faults <> '{}' then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', faults, 400);
+  end if;
+  if coalesce(before, after) is not null then
+    from_time := timestamptz 'epoch' + split_part(coalesce(before, after), '_', 1)::bigint * interval '1 microsecond';
+    from_id := split_part(coalesce(before, after), '_', 2)::bigint;
   end if;
 
   if after_id is not null then
@@ -157,16 +213,26 @@ begin
       where g.agent_id = agent_log_lines.agent_id and g.id > after_id
         and g.timestamp > coalesce(since, now() - interval '1 hour')
         and (levels is null or g.level = any (levels))
-        and (container is null or container in (g.container_id, g.container_name) or g.container_id like container || '%')
+        and (container is null or container in (g.container_id, g.container_name) or starts_with(g.container_id, container))
       order by g.id limit row_limit + 1
+    ) l;
+  elsif after is not null then
+    select coalesce(jsonb_agg(to_jsonb(l) - 'user_id' order by l.timestamp, l.id), '[]') into lines from (
+      select * from public.agent_logs g
+      where g.agent_id = agent_log_lines.agent_id
+        and g.timestamp >= greatest(from_time, since) and (g.timestamp, g.id) > (from_time, from_id)
+        and (levels is null or g.level = any (levels))
+        and (container is null or container in (g.container_id, g.container_name) or starts_with(g.container_id, container))
+      order by g.timestamp, g.id limit row_limit + 1
     ) l;
   else
     select coalesce(jsonb_agg(to_jsonb(l) - 'user_id' order by l.timestamp desc, l.id desc), '[]') into lines from (
       select * from public.agent_logs g
       where g.agent_id = agent_log_lines.agent_id
         and (since is null or g.timestamp >= since)
+        and (from_time is null or g.timestamp <= from_time and (g.timestamp, g.id) < (from_time, from_id))
         and (levels is null or g.level = any (levels))
-        and (container is null or container in (g.container_id, g.container_name) or g.container_id like container || '%')
+        and (container is null or container in (g.container_id, g.container_name) or starts_with(g.container_id, container))
       order by g.timestamp desc, g.id desc limit row_limit + 1
     ) l;
   end if;
@@ -174,34 +240,98 @@ begin
   if found_more then
     lines := lines - row_limit;
   end if;
-  if after_id is null then
+  if after_id is null and after is null then
     select coalesce(jsonb_agg(e.line order by e.position desc), '[]') into lines
     from jsonb_array_elements(lines) with ordinality e (line, position);
   end if;
   return jsonb_build_object(
     'lines', lines, 'returned_lines', jsonb_array_length(lines), 'truncated', found_more,
     'last_id', (select max((e ->> 'id')::bigint) from jsonb_array_elements(lines) e),
-    'total_lines', case
-      when not found_more then jsonb_array_length(lines)
-      else (
-        select count(*) from public.agent_logs g
-        where g.agent_id = agent_log_lines.agent_id
-          and (since is null or g.timestamp >= since)
-          and (levels is null or g.level = any (levels))
-          and (container is null or container in (g.container_id, g.container_name) or g.container_id like container || '%')
-      )
-    end
+    'before', case when after is not null or found_more then private.log_cursor(lines -> 0) end,
+    'after', coalesce(private.log_cursor(lines -> -1), after),
+    'total_lines', case when after_id is null then private.log_total(agent_log_lines.agent_id, since, levels, container) end
   );
 end;
 $$;
 comment on function public.agent_log_lines is
-  'Last lines of an agent''s logs in order of time, or with after_id those written after it → {lines: [{id, agent_id, timestamp, level, message, source, container_id, container_name, metadata}], returned_lines, total_lines, truncated, last_id}. row_limit 1–1000. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
+  'Last lines of an agent''s logs in order of time; with before those that lie before a cursor, with after those that follow one, with after_id those written after a line → {lines: [{id, agent_id, timestamp, level, message, source, container_id, container_name, metadata}], returned_lines, total_lines (all that match, whatever the page; null with after_id), truncated (there are more in this direction), before (cursor of older lines; null at the beginning), after (cursor of what will follow), last_id}. row_limit 1–1000. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
+
+create function private.metric_parts(agent_id uuid, since timestamptz, bin interval) returns setof public.agent_metric_minutes
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  by_hour constant boolean := bin >= interval '1 hour' and mod(extract(epoch from bin), 3600) = 0;
+  by_minute constant boolean := bin >= interval '1 minute' and mod(extract(epoch from bin), 60) = 0;
+  first_minute constant timestamptz := private.bin_of('1 minute', since + interval '1 minute' - interval '1 microsecond');
+  first_hour constant timestamptz := private.bin_of('1 hour', since + interval '1 hour' - interval '1 microsecond');
+  due_minutes timestamptz[];
+  due_hours timestamptz[];
+begin
+  -- Each statement sees the same moment: the function is stable. What the roll-ups cannot tell of is read from the
+  -- samples, be it the running minute or all that has come since the job last ran.
+  select array_agg(d.starts) filter (where d.span = interval '1 minute' and d.starts >= first_minute),
+    array_agg(distinct private.bin_of('1 hour', d.starts)) filter (where private.bin_of('1 hour', d.starts) >= first_hour)
+  into due_minutes, due_hours
+  from private.due_bins(metric_parts.agent_id, since) d;
+
+  if by_hour then
+    return query
+    select h.* from public.agent_metric_hours h
+    where h.agent_id = metric_parts.agent_id and h.starts >= first_hour and (due_hours is null or h.starts <> all (due_hours));
+    return query
+    select m.* from public.agent_metric_minutes m
+    where m.agent_id = metric_parts.agent_id and m.starts >= first_minute and m.starts < first_hour
+      and (due_minutes is null or m.starts <> all (due_minutes));
+    return query
+    select m.* from unnest(due_hours) d (starts)
+    join public.agent_metric_minutes m on m.starts >= d.starts and m.starts < d.starts + interval '1 hour'
+    where m.agent_id = metric_parts.agent_id and (due_minutes is null or m.starts <> all (due_minutes));
+  elsif by_minute then
+    return query
+    select m.* from public.agent_metric_minutes m
+    where m.agent_id = metric_parts.agent_id and m.starts >= first_minute
+      and (due_minutes is null or m.starts <> all (due_minutes));
+  end if;
+  return query
+  select s.agent_id, s.user_id, s.timestamp, 1,
+    (p.cpu is not null)::int, p.cpu, p.cpu, p.cpu,
+    (p.memory is not null)::int, p.memory, p.memory, p.memory,
+    (s.requests_per_minute is not null)::int, s.requests_per_minute, s.requests_per_minute, s.requests_per_minute,
+    (s.error_rate is not null)::int, s.error_rate, s.error_rate, s.error_rate,
+    (s.response_time_ms is not null)::int, s.response_time_ms, s.response_time_ms, s.response_time_ms
+  from (
+    select since as starts, case when by_minute then first_minute else 'infinity' end as ends
+    union all
+    select d.starts, d.starts + interval '1 minute' from unnest(due_minutes) d (starts) where by_minute
+  ) w
+  join public.agent_metrics s on s.timestamp >= w.starts and s.timestamp < w.ends
+  cross join lateral (
+    select 100 * s.cpu_usage / nullif(s.cpu_limit, 0) as cpu, s.memory_usage::double precision as memory
+  ) p
+  where s.agent_id = metric_parts.agent_id;
+end;
+$$;
+comment on function private.metric_parts is
+  'Measurements of an agent since a time in parts that fit into bins: hours, minutes and samples, each sample in exactly one of them. Rows as the caller may see them.';
+
+create function private.metric_figure(
+  current double precision, samples numeric, total double precision, lowest double precision, highest double precision, points jsonb
+) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select jsonb_build_object('current', current, 'average', total / nullif(samples, 0), 'max', highest, 'min', lowest,
+    'data_points', coalesce(points, '[]'));
+$$;
+comment on function private.metric_figure is 'A series of one figure → {current, average, max, min, data_points}.';
 
 create function public.agent_metric_series(agent_id uuid, since timestamptz, bin interval) returns jsonb
 language plpgsql stable
 set search_path = ''
 as $$
 declare
+  most constant integer := (private.setting('collection', 'max_data_points'))::int;
   series jsonb;
 begin
   perform private.require_permission('monitoring:read');
@@ -209,27 +339,50 @@ begin
     perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_metric_series.agent_id),
       jsonb_build_object('agent_id', agent_metric_series.agent_id), 404);
   end if;
-  if bin is null or bin < interval '1 second' or since is null or extract(epoch from now() - since) / extract(epoch from bin) > 50000 then
-    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', '{"interval": "interval is too short for the timeframe"}', 400);
+  if bin is null or bin < interval '1 second' or since is null or floor(extract(epoch from now() - since) / extract(epoch from bin)) > most then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', jsonb_build_object('interval',
+      format('interval is too short for the timeframe: a series has at most %s data points', most)), 400, 'Ask for a longer interval.');
   end if;
 
-  with samples as (
-    select m.timestamp, m.cpu_usage, m.cpu_limit, m.memory_usage, m.memory_limit, m.network_rx, m.network_tx,
-      100 * m.cpu_usage / nullif(m.cpu_limit, 0) as cpu_percent
-    from public.agent_metrics m
-    where m.agent_id = agent_metric_series.agent_id and m.timestamp >= since
+  with parts as materialized (
+    select p.*, date_bin(bin, p.starts, '2024-01-01 00:00:00+00') as bin_starts
+    from private.metric_parts(agent_metric_series.agent_id, since, bin) p
   ), bins as (
-    select date_bin(bin, s.timestamp, '2024-01-01 00:00:00+00') as starts, avg(s.cpu_percent) as cpu_percent,
-      avg(s.cpu_usage) as cpu_usage, avg(s.memory_usage) as memory_usage
-    from samples s group by 1
-  ), newest as (
-    select * from samples s order by s.timestamp desc limit 1
-  ), ends as (
+    select p.bin_starts,
+      sum(p.cpu_percent_sum) / nullif(sum(p.cpu_percent_samples), 0) as cpu, min(p.cpu_percent_min) as cpu_min, max(p.cpu_percent_max) as cpu_max,
+      sum(p.memory_usage_sum) / nullif(sum(p.memory_usage_samples), 0) as memory,
+      min(p.memory_usage_min) as memory_min, max(p.memory_usage_max) as memory_max,
+      sum(p.requests_per_minute_sum) / nullif(sum(p.requests_per_minute_samples), 0) as rate,
+      min(p.requests_per_minute_min) as rate_min, max(p.requests_per_minute_max) as rate_max,
+      sum(p.error_rate_sum) / nullif(sum(p.error_rate_samples), 0) as errors, min(p.error_rate_min) as errors_min, max(p.error_rate_max) as errors_max,
+      sum(p.response_time_ms_sum) / nullif(sum(p.response_time_ms_samples), 0) as response,
+      min(p.response_time_ms_min) as response_min, max(p.response_time_ms_max) as response_max
+    from parts p group by 1
+  ), points as (
     select
-      avg(s.cpu_percent) as cpu_average, max(s.cpu_percent) as cpu_max, min(s.cpu_percent) as cpu_min,
-      avg(s.memory_usage) as memory_average, max(s.memory_usage) as memory_max, min(s.memory_usage) as memory_min,
-      count(*) as number
-    from samples s
+      jsonb_agg(jsonb_build_object('timestamp', b.bin_starts, 'value', b.cpu, 'min', b.cpu_min, 'max', b.cpu_max)) as cpu,
+      jsonb_agg(jsonb_build_object('timestamp', b.bin_starts, 'value', b.memory, 'min', b.memory_min, 'max', b.memory_max)) as memory,
+      jsonb_agg(jsonb_build_object('timestamp', b.bin_starts, 'value', b.rate, 'min', b.rate_min, 'max', b.rate_max))
+        filter (where b.rate is not null) as rate,
+      jsonb_agg(jsonb_build_object('timestamp', b.bin_starts, 'value', b.errors, 'min', b.errors_min, 'max', b.errors_max))
+        filter (where b.errors is not null) as errors,
+      jsonb_agg(jsonb_build_object('timestamp', b.bin_starts, 'value', b.response, 'min', b.response_min, 'max', b.response_max))
+        filter (where b.response is not null) as response
+    from (select * from bins order by bin_starts) b
+  ), ends as (
+    select sum(p.samples) as number,
+      sum(p.cpu_percent_samples) as cpu_samples, sum(p.cpu_percent_sum) as cpu_sum, min(p.cpu_percent_min) as cpu_min, max(p.cpu_percent_max) as cpu_max,
+      sum(p.memory_usage_samples) as memory_samples, sum(p.memory_usage_sum) as memory_sum,
+      min(p.memory_usage_min) as memory_min, max(p.memory_usage_max) as memory_max,
+      sum(p.requests_per_minute_samples) as rate_samples, sum(p.requests_per_minute_sum) as rate_sum,
+      min(p.requests_per_minute_min) as rate_min, max(p.requests_per_minute_max) as rate_max,
+      sum(p.error_rate_samples) as errors_samples, sum(p.error_rate_sum) as errors_sum, min(p.error_rate_min) as errors_min, max(p.error_rate_max) as errors_max,
+      sum(p.response_time_ms_samples) as response_samples, sum(p.response_time_ms_sum) as response_sum,
+      min(p.response_time_ms_min) as response_min, max(p.response_time_ms_max) as response_max
+    from parts p
+  ), newest as (
+    select m.*, 100 * m.cpu_usage / nullif(m.cpu_limit, 0) as cpu_percent from public.agent_metrics m
+    where m.agent_id = agent_metric_series.agent_id and m.timestamp >= since order by m.timestamp desc limit 1
   ), rates as (
     -- A counter that falls was reset by a restart: that step counts for nothing.
     select
@@ -238,33 +391,33 @@ begin
       select s.network_rx - lag(s.network_rx) over (order by s.timestamp) as rx,
         s.network_tx - lag(s.network_tx) over (order by s.timestamp) as tx,
         extract(epoch from s.timestamp - lag(s.timestamp) over (order by s.timestamp)) as seconds
-      from samples s where s.timestamp >= now() - interval '5 minutes'
+      from public.agent_metrics s
+      where s.agent_id = agent_metric_series.agent_id and s.timestamp >= greatest(since, now() - interval '5 minutes')
+        and s.network_rx is not null
     ) d where d.rx is not null
   )
   select jsonb_build_object(
-    'cpu', jsonb_build_object(
-      'current', n.cpu_percent, 'average', e.cpu_average, 'max', e.cpu_max, 'min', e.cpu_min,
-      'data_points', (select coalesce(jsonb_agg(jsonb_build_object('timestamp', b.starts, 'value', b.cpu_percent) order by b.starts), '[]') from bins b)
-    ),
-    'memory', jsonb_build_object(
-      'current', n.memory_usage, 'average', e.memory_average, 'max', e.memory_max, 'min', e.memory_min,
-      'limit', n.memory_limit,
-      'data_points', (select coalesce(jsonb_agg(jsonb_build_object('timestamp', b.starts, 'value', b.memory_usage) order by b.starts), '[]') from bins b)
-    ),
+    'cpu', private.metric_figure(n.cpu_percent, e.cpu_samples, e.cpu_sum, e.cpu_min, e.cpu_max, p.cpu),
+    'memory', private.metric_figure(n.memory_usage, e.memory_samples, e.memory_sum, e.memory_min, e.memory_max, p.memory)
+      || jsonb_build_object('limit', n.memory_limit),
     'network', jsonb_build_object(
       'rx_bytes', n.network_rx, 'tx_bytes', n.network_tx, 'rx_rate', r.rx_rate, 'tx_rate', r.tx_rate
     ),
-    'samples', e.number,
+    'requests_per_minute', private.metric_figure(n.requests_per_minute, e.rate_samples, e.rate_sum, e.rate_min, e.rate_max, p.rate),
+    'error_rate', private.metric_figure(n.error_rate, e.errors_samples, e.errors_sum, e.errors_min, e.errors_max, p.errors),
+    'response_time_ms', private.metric_figure(n.response_time_ms, e.response_samples, e.response_sum, e.response_min, e.response_max, p.response),
+    'samples', coalesce(e.number, 0),
     'latest', (select l.metrics from public.agent_metrics_latest l where l.agent_id = agent_metric_series.agent_id)
   ) into series
-  from ends e cross join rates r left join newest n on true;
+  from ends e cross join points p cross join rates r left join newest n on true;
   return series;
 end;
 $$;
 comment on function public.agent_metric_series is
-  'Measurements of an agent since a time, averaged over bins (seed 000) → {cpu {current, average, max, min in percent of the limit, data_points [{timestamp, value}]}, memory {… bytes, limit}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. What was not measured is null. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
+  'Measurements of an agent since a time in bins, which begin at whole multiples of their length (seed 000) → {cpu (percent of the limit), memory (bytes; with limit), requests_per_minute, error_rate, response_time_ms: each {current (last sample), average (over samples), max, min, data_points [{timestamp, value (average), min, max}]}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. A bin without samples has no data point; what was not measured is null. At most settings collection.max_data_points bins. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
 
 grant select on private.agent_cards to authenticated, service_role;
-grant execute on function private.cluster_face to authenticated, service_role;
+grant execute on function private.cluster_face, private.log_cursor, private.log_total, private.log_hour, private.metric_parts,
+  private.metric_figure to authenticated, service_role;
 grant execute on function public.agent_snapshot, public.list_agents, public.agent_log_lines, public.agent_metric_series
   to authenticated, service_role;

@@ -323,6 +323,8 @@ describe("logs", () => {
     }],
     total_lines: 1500,
     truncated: true,
+    before: "1705333500000000_7",
+    after: "1705333500000000_9",
     last_id: 7,
   };
 
@@ -337,6 +339,8 @@ describe("logs", () => {
       }],
       totalLines: 1500,
       truncated: true,
+      nextCursor: "1705333500000000_7",
+      previousCursor: "1705333500000000_9",
     });
   });
 
@@ -352,13 +356,20 @@ describe("logs", () => {
   it("are edition 3's", () => {
     const answer = three.logs3.parse(presentLogs[3](facts, context));
     expect(answer.logs[0]?.level).toBe("info");
-    expect(answer.pagination).toEqual({ total_lines: 1500, returned_lines: 1, has_more: true });
+    expect(answer.pagination).toEqual({
+      total_lines: 1500,
+      returned_lines: 1,
+      has_more: true,
+      next_cursor: "1705333500000000_7",
+      previous_cursor: "1705333500000000_9",
+    });
   });
 });
 
 describe("metrics", () => {
   const mib = 1024 * 1024;
   const points = [{ timestamp: "2024-01-15T15:40:00+00:00", value: 756 * mib }];
+  const nothingReported = { current: null, average: null, max: null, min: null, data_points: [] };
   const facts = {
     agentId: id,
     timeframe: "1h",
@@ -374,6 +385,9 @@ describe("metrics", () => {
         data_points: points,
       },
       network: { rx_bytes: 1, tx_bytes: 2, rx_rate: 1024, tx_rate: 512 },
+      requests_per_minute: nothingReported,
+      error_rate: { ...nothingReported, current: 0.04, average: 0.05 },
+      response_time_ms: nothingReported,
       latest: metricsRow,
     },
   };
@@ -383,7 +397,14 @@ describe("metrics", () => {
       cpu: { usage: 0.452, limit: 1, percentage: 45.2 },
       memory: { usage: 805_306_368, limit: 1_073_741_824, percentage: 75 },
       network: { bytesIn: 12_345_678, bytesOut: 9_876_543 },
-      requests: { total: 1250, success: 1200, errors: 50, rate: 150 },
+      requests: {
+        total: 1250,
+        success: 1200,
+        errors: 50,
+        rate: 150,
+        error_rate: 0.04,
+        response_time_ms: 45.4,
+      },
     });
   });
 
@@ -400,6 +421,7 @@ describe("metrics", () => {
   it("are edition 3's: percent and MB", () => {
     const { metrics } = three.metrics3.parse(presentMetrics[3](facts, context));
     expect(metrics.cpu.current).toBe(45.2);
+    expect(metrics.error_rate).toMatchObject({ current: 0.04, average: 0.05, max: null });
     expect(metrics.memory).toMatchObject({
       current: 768,
       limit: 1024,
@@ -408,13 +430,15 @@ describe("metrics", () => {
   });
 
   it("are null where nothing was measured", () => {
-    const empty = { current: null, average: null, max: null, min: null, data_points: [] };
     const nothing = {
       ...facts,
       series: {
-        cpu: empty,
-        memory: { ...empty, limit: null },
+        cpu: nothingReported,
+        memory: { ...nothingReported, limit: null },
         network: { rx_bytes: null, tx_bytes: null, rx_rate: null, tx_rate: null },
+        requests_per_minute: nothingReported,
+        error_rate: nothingReported,
+        response_time_ms: nothingReported,
         latest: null,
       },
     };

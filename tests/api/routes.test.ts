@@ -4,6 +4,7 @@ import * as one from "../../shared/contract/responses/edition-1.ts";
 import * as two from "../../shared/contract/responses/edition-2.ts";
 import * as three from "../../shared/contract/responses/edition-3.ts";
 import { createBody1, createBody2, createBody3 } from "./support/bodies.ts";
+import { writeLog } from "../support/logs.ts";
 import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
 
 let test: TestApi;
@@ -116,11 +117,19 @@ describe("reading an agent", () => {
         requests_per_minute, error_rate, response_time_ms)
       values (${id}, ${owner.userId}, ${now}, 1, 0.1, 0.25, 268435456, 536870912, 1000, 2000, 10, 1,
         5, 0.1, 12)`;
-    await test.sql`
-      insert into public.agent_logs (agent_id, user_id, timestamp, level, message, source, container_id, container_name)
-      select ${id}, ${owner.userId}, now() - make_interval(secs => 100 - n),
-        case when n % 10 = 0 then 'ERROR' else 'INFO' end, 'line ' || n, 'eliza-core', 'c' || n % 2, 'agent-' || n % 2
-      from generate_series(1, 50) n`;
+    await writeLog(
+      test.sql,
+      { agentId: id, userId: owner.userId },
+      Array.from({ length: 50 }, (_, index) => ({
+        timestamp: new Date(Date.now() - (100 - index) * 1000).toISOString(),
+        level: (index + 1) % 10 === 0 ? "ERROR" : "INFO",
+        message: `line ${index + 1}`,
+        source: "eliza-core",
+        container_id: `c${(index + 1) % 2}`,
+        container_name: `agent-${(index + 1) % 2}`,
+        metadata: null,
+      })),
+    );
   });
 
   it("GET /api/agents/{id} and its status answer in each edition", async () => {
@@ -231,7 +240,7 @@ describe("reading an agent", () => {
       "line 49",
       "line 50",
     ]);
-    expect(json.pagination).toEqual({ total_lines: 50, returned_lines: 3, has_more: true });
+    expect(json.pagination).toMatchObject({ total_lines: 50, returned_lines: 3, has_more: true });
   });
 
   it.each([["level=ERROR", 5], ["level=error,info", 50], ["container=c1", 25], ["since=1h", 50], [
@@ -243,6 +252,55 @@ describe("reading an agent", () => {
       edition: 3,
     });
     expect(json.logs).toHaveLength(lines);
+    expect(json.pagination.total_lines).toBe(lines);
+  });
+
+  it("pages through a log, older and newer, without losing or repeating a line", async () => {
+    const page = async (query: string) => {
+      const path = `/api/agents/${id}/logs?lines=20&container=c1&level=info&${query}`;
+      const { json, text } = await test.call("GET", path, { as: owner, edition: 3 });
+      expect(json.pagination?.total_lines, text).toBe(25);
+      return json as z.output<typeof three.logs3>;
+    };
+    const numbers = (answer: z.output<typeof three.logs3>) =>
+      answer.logs.map((line) => Number(line.message.slice(5)));
+    const newest = await page("");
+    expect(numbers(newest)).toEqual(Array.from({ length: 20 }, (_, index) => 11 + 2 * index));
+    const older = await page(`before=${newest.pagination.next_cursor}`);
+    expect(numbers(older)).toEqual([1, 3, 5, 7, 9]);
+    expect(older.pagination).toMatchObject({ has_more: false, next_cursor: null });
+    const newer = await page(`after=${older.pagination.previous_cursor}`);
+    expect(numbers(newer)).toEqual(numbers(newest));
+    expect(newer.pagination.has_more).toBe(false);
+    const behind = await page(`after=${newer.pagination.previous_cursor}`);
+    expect(numbers(behind)).toEqual([]);
+    expect(behind.pagination.previous_cursor).toBe(newer.pagination.previous_cursor);
+    const first = await test.call(
+      "GET",
+      `/api/agents/${id}/logs?lines=1&before=${older.pagination.previous_cursor}`,
+      { as: owner, edition: 1 },
+    );
+    expect(first.json).toMatchObject({ logs: [{ message: "line 8" }], totalLines: 50 });
+  });
+
+  it.each([
+    ["before=x", "before"],
+    ["after=1_2_3", "after"],
+    ["before=1_1&after=1_1", "after"],
+    ["follow=true&before=1_1", "follow"],
+  ])("refuses logs by %s, naming the parameter", async (query, field) => {
+    const { status, json } = await test.call("GET", `/api/agents/${id}/logs?${query}`, {
+      as: owner,
+      edition: 3,
+    });
+    expect([status, Object.keys(json.error.details)]).toEqual([400, [field]]);
+  });
+
+  it("refuses a month by the minute, naming the interval", async () => {
+    const path = `/api/agents/${id}/metrics?timeframe=30d&interval=1m`;
+    const { status, json } = await test.call("GET", path, { as: owner, edition: 3 });
+    expect([status, json.error.code]).toEqual([400, "VALIDATION_ERROR"]);
+    expect(json.error.details.interval).toContain("10080");
   });
 
   it("shows metrics in each edition", async () => {

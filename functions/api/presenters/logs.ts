@@ -7,8 +7,13 @@ import type { Presenters } from "./presenter.ts";
 export interface LogFacts {
   agentId: string;
   lines: LogRow[];
+  /** All that match, whatever the page. A followed log has none. */
   total_lines: number;
   truncated: boolean;
+  /** Cursor of older lines; null when there are none. */
+  before: string | null;
+  /** Cursor of what follows these lines; null when there are none yet. */
+  after: string | null;
   last_id: number | string | null;
 }
 
@@ -40,22 +45,32 @@ export const presentLogLine: Record<Edition, (line: LogRow) => JsonObject> = {
 
 /** `GET /api/agents/{id}/logs`. */
 export const presentLogs: Presenters<LogFacts> = {
-  1: ({ agentId, lines, total_lines, truncated }) => ({
+  1: ({ agentId, lines, total_lines, truncated, before, after }) => ({
     agentId,
     logs: lines.map(presentLogLine[1]),
     totalLines: total_lines,
     truncated,
+    nextCursor: before,
+    previousCursor: after,
   }),
-  2: ({ agentId, lines, total_lines, truncated }, { userId, platform }) => ({
+  2: ({ agentId, lines, total_lines, truncated, before, after }, { userId, platform }) => ({
     agentId,
     user_id: userId,
     logs: lines.map(presentLogLine[2]),
     totalLines: total_lines,
     truncated,
+    nextCursor: before,
+    previousCursor: after,
     real_time_available: platform?.logsRealTime ?? null,
   }),
-  3: ({ lines, total_lines, truncated }) => ({
+  3: ({ lines, total_lines, truncated, before, after }) => ({
     logs: lines.map(presentLogLine[3]),
-    pagination: { total_lines, returned_lines: lines.length, has_more: truncated },
+    pagination: {
+      total_lines,
+      returned_lines: lines.length,
+      has_more: truncated,
+      next_cursor: before,
+      previous_cursor: after,
+    },
   }),
 };

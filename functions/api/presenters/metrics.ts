@@ -31,12 +31,16 @@ export interface MetricsFacts {
       rx_rate: number | null;
       tx_rate: number | null;
     };
+    requests_per_minute: Series;
+    error_rate: Series;
+    response_time_ms: Series;
     latest: MetricsRow | null;
   };
 }
 
 type Unit = (value: number | null) => number | null;
 
+const asItIs: Unit = (value) => value;
 const oneDecimal: Unit = (value) => value === null ? null : Math.round(value * 10) / 10;
 
 function series3(series: Series, unit: Unit): JsonObject {
@@ -78,6 +82,9 @@ export const presentMetrics: Presenters<MetricsFacts> = {
         errors: latest?.requests_failed ?? null,
         // Per minute, as seed 000 names the same figure.
         rate: latest?.requests_per_minute ?? null,
+        // Ours.
+        error_rate: latest?.error_rate ?? null,
+        response_time_ms: oneDecimal(latest?.response_time_ms ?? null),
       },
     },
     timestamp: isoTime(latest?.timestamp) ?? now.toISOString(),
@@ -112,6 +119,10 @@ export const presentMetrics: Presenters<MetricsFacts> = {
         rx_rate: oneDecimal(series.network.rx_rate),
         tx_rate: oneDecimal(series.network.tx_rate),
       },
+      // Ours: what the agent says of its requests; null and no points when it says nothing.
+      requests_per_minute: series3(series.requests_per_minute, oneDecimal),
+      error_rate: series3(series.error_rate, asItIs),
+      response_time_ms: series3(series.response_time_ms, oneDecimal),
     },
     timeframe,
     interval,

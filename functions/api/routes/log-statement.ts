@@ -9,5 +9,7 @@ export function logStatement(input: LogsInput, afterId: string | null): SqlFragm
   const levels = input.level?.map((level) => level.toUpperCase());
   return sqlText`select public.agent_log_lines(${input.agentId}::uuid,${input.lines},${
     input.since ?? null
-  },${textArray(levels)},${input.container ?? null},${afterId}::bigint) as result`;
+  },${textArray(levels)},${input.container ?? null},${afterId}::bigint,${input.before ?? null},${
+    input.after ?? null
+  }) as result`;
 }

@@ -86,7 +86,15 @@ export const metrics1 = z.object({
     cpu: z.object({ usage: figure, limit: figure, percentage: percent }),
     memory: z.object({ usage: figure, limit: figure, percentage: percent }),
     network: z.object({ bytesIn: figure, bytesOut: figure }),
-    requests: z.object({ total: figure, success: figure, errors: figure, rate: figure }),
+    requests: z.object({
+      total: figure,
+      success: figure,
+      errors: figure,
+      rate: figure,
+      // Ours.
+      error_rate: figure,
+      response_time_ms: figure,
+    }),
   }),
   timestamp: time,
 });
@@ -103,6 +111,9 @@ export const logs1 = z.object({
   logs: z.array(logLine1),
   totalLines: count,
   truncated: z.boolean(),
+  // Ours: cursors for `before` and `after`.
+  nextCursor: z.string().nullable(),
+  previousCursor: z.string().nullable(),
 });
 
 export const generatedKey1 = z.object({

@@ -233,6 +233,10 @@ export const metrics3 = z.object({
     cpu: z.object(series),
     memory: z.object({ ...series, limit: figure }),
     network: z.object({ rx_bytes: figure, tx_bytes: figure, rx_rate: figure, tx_rate: figure }),
+    // Ours: what the agent reports of its requests.
+    requests_per_minute: z.object(series),
+    error_rate: z.object(series),
+    response_time_ms: z.object(series),
   }),
   timeframe: z.string(),
   interval: z.string(),
@@ -249,7 +253,14 @@ export const logLine3 = z.object({
 
 export const logs3 = z.object({
   logs: z.array(logLine3),
-  pagination: z.object({ total_lines: count, returned_lines: count, has_more: z.boolean() }),
+  pagination: z.object({
+    total_lines: count,
+    returned_lines: count,
+    has_more: z.boolean(),
+    // Ours: cursors for `before` and `after`.
+    next_cursor: z.string().nullable(),
+    previous_cursor: z.string().nullable(),
+  }),
 });
 
 const condition3 = z.enum(["healthy", "degraded", "unhealthy", "unavailable"]);

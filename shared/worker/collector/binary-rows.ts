@@ -23,7 +23,7 @@ const HEADER = [
   0,
 ];
 /** Postgres counts time from 2000. */
-const EPOCH_MS = Date.UTC(2000, 0, 1);
+export const EPOCH_MS = Date.UTC(2000, 0, 1);
 
 /** Writes rows in Postgres's binary copy format into a buffer that grows as needed. */
 export class BinaryRows {
@@ -87,8 +87,11 @@ export class BinaryRows {
     this.#string(text, 1);
   }
 
-  /** @param time RFC 3339; what is finer than a microsecond is cut off */
-  timestamp(time: string): void {
+  /**
+   * @param time RFC 3339; what is finer than a microsecond is cut off
+   * @returns the time as it is stored, in microseconds since 2000
+   */
+  timestamp(time: string): number {
     const second = time.slice(0, 19);
     const zone = time.slice(19).search(/[Zz+-]/);
     const key = second + time.slice(19 + zone);
@@ -105,6 +108,7 @@ export class BinaryRows {
       micros - Math.floor(micros / 2 ** 32) * 2 ** 32,
       this.#used,
     );
+    return micros;
   }
 
   /** @param version written before the text when not 0, as jsonb has it */

@@ -93,7 +93,7 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
         const [held] = await transaction`
           update private.collections set cursor = ${json(cursor)}
           where agent_id = ${collection.agent_id} and leased_by = ${worker}
-          returning set_config('synchronous_commit', 'off', true)
+          returning set_config('synchronous_commit', 'off', true), private.order_log_writers(agent_id)
         `;
         if (held === undefined) throw new CollectionLost("the deployment is not ours to look at");
         if (observation !== null) {
