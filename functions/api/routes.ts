@@ -105,6 +105,12 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: "POST",
+    path: "/api/agents/{id}/events",
+    documented: [3],
+    load: () => import("./routes/emit-event.ts").then((module) => module.handler),
+  },
+  {
+    method: "POST",
     path: "/api/stacks",
     documented: [3],
     load: () => import("./routes/create-stack.ts").then((module) => module.handler),

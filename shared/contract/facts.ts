@@ -163,6 +163,16 @@ export interface RevisionListFacts {
   has_more: boolean;
 }
 
+/** Answer of `emit_agent_event`. */
+export interface EmittedFacts {
+  /** Of the message, as clients receive it. */
+  id: string;
+  agent_id: string;
+  channel: string;
+  event: string;
+  topic: string;
+}
+
 /** Answer of `agent_snapshot`. */
 export interface SnapshotFacts {
   agent: AgentRow;

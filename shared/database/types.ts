@@ -1512,6 +1512,10 @@ export type Database = {
       "create_stack": { Args: { "spec": Json }; Returns: Json };
       "delete_agent": { Args: { "agent_id": string }; Returns: Json };
       "delete_stack": { Args: { "stack_id": string }; Returns: Json };
+      "emit_agent_event": {
+        Args: { "agent_id": string; "channel": string; "event": string; "payload"?: Json };
+        Returns: Json;
+      };
       "generate_api_key": {
         Args: {
           "email"?: string;

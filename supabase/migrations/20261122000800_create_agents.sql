@@ -89,6 +89,8 @@ comment on column public.agents.replicas is 'Replicas wanted; deployments.replic
 comment on column public.agents.scaling is 'Autoscaling: {minReplicas, maxReplicas, targetCPU, targetMemory}, targets in percent; null: none.';
 comment on column public.agents.environment_keys is 'Names of the environment variables; their values are in Vault.';
 comment on column public.agents.portainer is '{template, stack_name, deployment_strategy: rolling | recreate | blue-green, health_checks {enabled, interval, timeout: 1s to 1h, retries: 1 to 100}}.';
+comment on column public.agents.supabase_config is
+  '{project_ref, real_time: {enabled, channels: [name]}, storage}. Each channel is the private topic agent:{id}:{name}.';
 comment on column public.agents.generation is 'Counts changes of what is deployed; deployments.observed_generation says which one runs.';
 comment on column public.agents.deleted_at is 'When it was deleted over /api; its personal data is gone, the row follows at purge_after.';
 
@@ -256,6 +258,7 @@ begin
   if agent.supabase_config ? 'database_url' then
     faults := faults || '{"supabase_config.database_url": "This holds a password: give it as the environment variable SUPABASE_DATABASE_URL"}';
   end if;
+  faults := faults || private.real_time_faults(agent.supabase_config);
   if coalesce(array_length(agent.plugins, 1), 0) > 100
     or exists (select from unnest(agent.plugins) p where p is null or p !~ '^(@[a-z0-9~._-]+/)?[A-Za-z0-9~._-]{1,200}(@[A-Za-z0-9.^~*_-]+)?$')
   then

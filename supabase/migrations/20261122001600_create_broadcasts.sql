@@ -1,5 +1,7 @@
 -- Broadcasts: changes of agents, operations and containers on private topics, which scale further than
--- postgres_changes: `user:<id>` for all of a user's agents and stacks, `agent:<id>` and `stack:<id>` for one.
+-- postgres_changes: `user:<id>` for all of a user's agents and stacks, `agent:<id>` and `stack:<id>` for one. The channels
+-- that an agent's supabase_config opens are topics of their own, `agent:<id>:<channel>`; what they carry is in
+-- create_agent_channels, who may join them is here.
 
 create function private.broadcast_record(subject jsonb) returns jsonb
 language sql immutable
@@ -59,12 +61,119 @@ create trigger container_events_broadcast after insert on public.container_event
 create trigger agent_metrics_broadcast after insert on public.agent_metrics
   for each row execute function private.broadcast_change('agent_metrics');
 
+-- Who may join and who may send ------------------------------------------------------------------------------------
+
+create function private.carried_channels() returns text[]
+language sql immutable
+set search_path = ''
+as $$
+  select array['agent_status', 'user_interactions', 'performance_metrics', 'error_logs', 'container_events'];
+$$;
+comment on function private.carried_channels is
+  'Channels of an agent that the system itself speaks on; any other name is the agent''s own.';
+
+create function private.agent_channels(supabase_config jsonb) returns text[]
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when supabase_config #> '{real_time,enabled}' = 'false' then '{}'
+    when jsonb_typeof(supabase_config #> '{real_time,channels}') = 'array'
+      then array(select jsonb_array_elements_text(supabase_config #> '{real_time,channels}'))
+    when supabase_config #> '{real_time,enabled}' = 'true' then private.carried_channels()
+    else '{}'
+  end;
+$$;
+comment on function private.agent_channels is
+  'Names of the channels that a supabase_config opens: those it lists, the carried ones when it lists none and says enabled, none when it says neither or enabled is false.';
+
+create function private.real_time_faults(supabase_config jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  at constant text := 'supabase_config.real_time';
+  faults jsonb := '{}';
+  real_time constant jsonb := nullif(supabase_config -> 'real_time', 'null');
+  channels constant jsonb := nullif(real_time -> 'channels', 'null');
+begin
+  if coalesce(nullif(supabase_config -> 'project_ref', 'null'), '"x"') #>> '{}' !~ '^[a-z0-9][a-z0-9-]{0,62}$' then
+    faults := faults || '{"supabase_config.project_ref": "Project ref must be lower-case letters, digits and -, at most 63"}';
+  end if;
+  if jsonb_typeof(real_time) <> 'object' then
+    return faults || jsonb_build_object(at, 'real_time must be an object');
+  end if;
+  if jsonb_typeof(nullif(real_time -> 'enabled', 'null')) <> 'boolean' then
+    faults := faults || jsonb_build_object(at || '.enabled', 'enabled must be true or false');
+  end if;
+  if jsonb_typeof(channels) <> 'array' then
+    faults := faults || jsonb_build_object(at || '.channels', 'Channels must be a list of names');
+  elsif jsonb_array_length(channels) > (private.setting('real_time', 'max_channels'))::int then
+    faults := faults || jsonb_build_object(at || '.channels', format('Channels must be at most %s', private.setting('real_time', 'max_channels')));
+  elsif exists (select from jsonb_array_elements(channels) c where jsonb_typeof(c) <> 'string' or c #>> '{}' !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$') then
+    faults := faults || jsonb_build_object(at || '.channels', 'Channels must be names of letters, digits, _, . and -, at most 63');
+  elsif (select count(distinct c) <> count(*) from jsonb_array_elements(channels) c) then
+    faults := faults || jsonb_build_object(at || '.channels', 'Each channel must be named once');
+  end if;
+  return faults;
+end;
+$$;
+comment on function private.real_time_faults is
+  'What is wrong with project_ref and real_time {enabled, channels} of a supabase_config → {field: message}. Definer: reads settings.';
+
+create function private.may_join_topic(topic text) returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  part constant text[] := regexp_match(topic, '^(agent|stack|user):([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?::(.+))?$');
+  target constant uuid := part[2];
+  channel constant text := part[3];
+begin
+  if part[1] = 'user' then
+    return target = (select auth.uid()) and channel is null;
+  elsif part[1] = 'stack' then
+    return channel is null and exists (select from public.stacks s where s.id = target);
+  elsif channel is null then
+    return exists (select from public.agents a where a.id = target);
+  end if;
+  return exists (
+    select from public.agents a
+    where a.id = target and channel = any (private.agent_channels(a.supabase_config))
+      -- What is seen of an agent's status is part of the agent; the rest is monitoring, as in the tables.
+      and (channel = 'agent_status' or channel <> all (private.carried_channels())
+        or (a.user_id >= private.owner_bound('monitoring:read', 'lowest') and a.user_id <= private.owner_bound('monitoring:read', 'highest')))
+  );
+end;
+$$;
+comment on function private.may_join_topic is
+  'Whether the caller may join a private topic: user:{id} their own; agent:{id}, stack:{id} of what they may read; agent:{id}:{channel} when supabase_config opens the channel. Null for any other topic. Runs as the caller, so that row level security decides.';
+
+create function private.may_send_to_topic(topic text) returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select exists (
+    select from public.agents a
+    cross join (select regexp_match(topic, '^agent:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(.+)$')) as found (part)
+    where a.id = part[1]::uuid
+      and part[2] = any (private.agent_channels(a.supabase_config)) and part[2] <> all (private.carried_channels())
+      and a.user_id >= private.owner_bound('agents:write', 'lowest') and a.user_id <= private.owner_bound('agents:write', 'highest')
+  );
+$$;
+comment on function private.may_send_to_topic is
+  'Whether the caller may broadcast to a private topic: agent:{id}:{channel} of an agent they may change, when supabase_config opens the channel and the system does not speak on it. Runs as the caller.';
+
+grant execute on function
+  private.carried_channels, private.agent_channels, private.real_time_faults, private.may_join_topic, private.may_send_to_topic
+  to authenticated, service_role;
+
 create policy "Owners can receive their topics" on realtime.messages
   for select to authenticated
-  using (
-    extension in ('broadcast', 'presence') and (
-      (select realtime.topic()) = 'user:' || (select auth.uid())::text
-      or ((select realtime.topic()) like 'agent:%'
-        and exists (select from public.agents a where 'agent:' || a.id::text = (select realtime.topic())))
-    )
+  using (extension in ('broadcast', 'presence') and (select private.may_join_topic((select realtime.topic()))));
+create policy "Owners can send to channels of their agents and be present in their topics" on realtime.messages
+  for insert to authenticated
+  with check (
+    (extension = 'broadcast' and (select private.may_send_to_topic((select realtime.topic()))))
+    or (extension = 'presence' and (select private.may_join_topic((select realtime.topic()))))
   );

@@ -351,16 +351,6 @@ create trigger stacks_broadcast_change after insert or delete on public.stacks
 create trigger stacks_broadcast_update after update on public.stacks
   for each row when (old.state is distinct from new.state or old.services is distinct from new.services)
   execute function private.broadcast_change();
-alter policy "Owners can receive their topics" on realtime.messages
-  using (
-    extension in ('broadcast', 'presence') and (
-      (select realtime.topic()) = 'user:' || (select auth.uid())::text
-      or ((select realtime.topic()) like 'agent:%'
-        and exists (select from public.agents a where 'agent:' || a.id::text = (select realtime.topic())))
-      or ((select realtime.topic()) like 'stack:%'
-        and exists (select from public.stacks s where 'stack:' || s.id::text = (select realtime.topic())))
-    )
-  );
 
 -- From template and environment to services ----------------------------------------------------------------------
 

@@ -53,7 +53,11 @@ describe("a creation", () => {
         name: "market-watcher",
         status: "deploying",
         created_at: "2024-01-15T10:30:00.123Z",
-        supabase: { database_id: id, real_time_channel: `agent:${id}` },
+        supabase: {
+          database_id: id,
+          real_time_channel: "agent_status",
+          real_time_topic: `agent:${id}:agent_status`,
+        },
         portainer: {
           stack_id: null,
           stack_name: "market-watcher",

@@ -18,6 +18,7 @@ import {
   uptimeSeconds,
 } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
+import { isRealTimeActive } from "./real-time.ts";
 
 function container3(container: ContainerRow, now: Date): JsonObject {
   return {
@@ -135,7 +136,7 @@ function status2(facts: SnapshotFacts, context: AnswerContext): JsonObject {
       supabase: {
         // These facts were read through it just now.
         connection: "HEALTHY",
-        real_time_active: platform?.realTimeActive ?? null,
+        real_time_active: isRealTimeActive(agent, platform),
         rls_policies: platform === null ? null : platform.rlsActive ? "ACTIVE" : "INACTIVE",
       },
     },

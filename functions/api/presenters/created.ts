@@ -4,30 +4,22 @@ import { operationWord, stateWord } from "../../../shared/contract/states.ts";
 import { deployTimeText, isoTime } from "../../../shared/contract/times.ts";
 import { stateOf } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
+import { isRealTimeActive, realTimeChannel } from "./real-time.ts";
 
 /** What the catalog says of the agent's Supabase side; null where it could not be read (seed 002). */
 export function supabaseIntegration(
   facts: Pick<CommandFacts, "agent">,
   { platform }: AnswerContext,
 ): JsonObject {
-  const wanted = facts.agent.supabase_config.real_time?.enabled ?? true;
   return {
     tables_created: platform?.tablesExist ?? null,
     rls_policies_applied: platform?.rlsActive ?? null,
-    real_time_enabled: platform === null ? null : platform.realTimeActive && wanted,
+    real_time_enabled: isRealTimeActive(facts.agent, platform),
   };
 }
 
 function estimatedDeployTime(estimate: Estimate | null): string | null {
   return estimate === null ? null : deployTimeText(estimate.low_seconds, estimate.high_seconds);
-}
-
-/** Name under which the agent's changes are broadcast: the one asked for, or the agent's own topic. */
-function realTimeChannel(facts: CommandFacts): string {
-  const channels = facts.agent.supabase_config.real_time?.channels ?? [];
-  return channels.includes("agent_status")
-    ? "agent_status"
-    : channels[0] ?? `agent:${facts.agent.id}`;
 }
 
 /** How an operation stands, with its steps (seed 000's `deployment`). */
@@ -71,7 +63,7 @@ export const presentCreated: Presenters<CommandFacts> = {
       name: facts.agent.name,
       status: stateWord(3, stateOf(facts.agent, facts.deployment)),
       created_at: isoTime(facts.agent.created_at),
-      supabase: { database_id: facts.agent.id, real_time_channel: realTimeChannel(facts) },
+      supabase: { database_id: facts.agent.id, ...realTimeChannel(facts.agent) },
       portainer: {
         stack_id: facts.deployment?.stack_id ?? null,
         stack_name: facts.deployment?.stack_name ?? null,

@@ -17,7 +17,11 @@ export const created3 = z.object({
   success: z.literal(true),
   agent: shortAgent.extend({
     created_at: time,
-    supabase: z.object({ database_id: uuid, real_time_channel: z.string() }),
+    supabase: z.object({
+      database_id: uuid,
+      real_time_channel: z.string(),
+      real_time_topic: z.string(),
+    }),
     portainer: z.object({
       stack_id: z.string().nullable(),
       stack_name: z.string(),
@@ -268,6 +272,17 @@ const component3 = z.object({ status: condition3 });
 const timed3 = component3.extend({
   response_time: milliseconds.nullable(),
   last_check: time.nullable(),
+});
+
+export const emitted3 = z.object({
+  success: z.literal(true),
+  event: z.object({
+    id: uuid,
+    agent_id: uuid,
+    channel: z.string(),
+    event: z.string(),
+    topic: z.string(),
+  }),
 });
 
 export const health3 = z.object({

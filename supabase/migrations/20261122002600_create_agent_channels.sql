@@ -1,0 +1,368 @@
+-- Channels of agents (seeds 000 and 002: supabase_config.real_time): each one that an agent opens is the private topic
+-- `agent:{id}:{channel}`. The system speaks on agent_status, performance_metrics, error_logs, container_events and
+-- user_interactions; on any other name the agent and its owner do, by emit_agent_event or from a client that joined.
+--
+-- Who may join and send is decided in create_broadcasts. A channel that is not open, or an agent with
+-- `real_time.enabled: false`, costs one look at the agent's row and sends nothing.
+-- Mind: messages stand in realtime.messages for days. Those that hold what somebody wrote (lines of logs, payloads of
+-- emit_agent_event) are remembered in private.channel_messages and emptied when the agent is deleted; all others hold
+-- identifiers, states and figures only.
+
+insert into public.settings (category, key, value, description) values
+  ('real_time', 'max_channels', '50', 'Channels one agent may open in supabase_config.real_time.channels.'),
+  ('real_time', 'events_per_minute', '600', 'Events one agent may emit in a minute; one more is RATE_LIMIT_EXCEEDED.'),
+  ('real_time', 'error_lines_per_window', '10', 'ERROR lines of one agent that are sent one by one in a window; the rest is summed up.'),
+  ('real_time', 'error_window_seconds', '10', 'Length of that window in seconds.');
+
+create table private.channel_messages (
+  message_id uuid primary key,
+  agent_id uuid not null,
+  inserted_at timestamp not null
+);
+comment on table private.channel_messages is
+  'Messages on channels of agents that hold what somebody wrote, so that they can be emptied with the agent. Kept a day longer than the messages.';
+comment on column private.channel_messages.inserted_at is 'As in realtime.messages, which is partitioned by it.';
+create index channel_messages_agent_id_idx on private.channel_messages (agent_id, inserted_at);
+create index channel_messages_inserted_at_idx on private.channel_messages (inserted_at);
+
+create table private.error_windows (
+  agent_id uuid primary key references public.agents (id) on delete cascade,
+  started_at timestamptz not null,
+  sent integer not null,
+  held_back integer not null,
+  constraint counts_are_counts check (sent >= 0 and held_back >= 0)
+) with (fillfactor = 70);
+comment on table private.error_windows is 'How many ERROR lines of an agent were sent on error_logs in the window, and how many were held back to be summed up.';
+create index error_windows_held_back_idx on private.error_windows (started_at) where held_back > 0;
+
+-- Sending --------------------------------------------------------------------------------------------------------
+
+create function private.is_channel_open(agent_id uuid, channel text) returns boolean
+language sql stable security definer
+set search_path = ''
+as $$
+  select exists (
+    select from public.agents a
+    where a.id = is_channel_open.agent_id and channel = any (private.agent_channels(a.supabase_config))
+  );
+$$;
+comment on function private.is_channel_open is 'Whether an agent has opened a channel. Definer: triggers ask for callers who may not read the agent.';
+
+create function private.write_channel_message(agent_id uuid, channel text, event text, payload jsonb) returns uuid
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  written constant uuid := gen_random_uuid();
+  at timestamp;
+begin
+  -- As realtime.send writes it, which does not tell the id.
+  insert into realtime.messages as m (id, payload, event, topic, private, extension)
+  values (written, jsonb_build_object('id', written) || payload, event, format('agent:%s:%s', agent_id, channel), true, 'broadcast')
+  returning m.inserted_at into at;
+  insert into private.channel_messages (message_id, agent_id, inserted_at) values (written, write_channel_message.agent_id, at);
+  return written;
+end;
+$$;
+comment on function private.write_channel_message is
+  'Sends a message that holds what somebody wrote → its id, which is also payload.id unless the payload has one. Definer: clients do not write realtime.messages.';
+
+create function private.forget_channel_messages() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  -- Updated, not deleted: on the hosted platform no more is granted, and an update is not sent.
+  update realtime.messages m set payload = '{}', event = 'erased'
+  from private.channel_messages c
+  where c.agent_id = old.id and m.id = c.message_id and m.inserted_at = c.inserted_at;
+  delete from private.channel_messages c where c.agent_id = old.id;
+  delete from private.error_windows w where w.agent_id = old.id;
+  return null;
+end;
+$$;
+comment on function private.forget_channel_messages is
+  'Trigger: empties what was written on the channels of an agent that is deleted. Definer: the messages are the platform''s.';
+create trigger agents_forget_channel_messages after update on public.agents
+  for each row when (new.status = 'deleting' and old.status <> 'deleting' or new.deleted_at is not null and old.deleted_at is null)
+  execute function private.forget_channel_messages();
+create trigger agents_forget_channel_messages_with_row after delete on public.agents
+  for each row execute function private.forget_channel_messages();
+
+-- What the system says -------------------------------------------------------------------------------------------
+
+create function private.tell_agent_status() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  target public.agents;
+  placed public.deployments;
+begin
+  if tg_table_name = 'deployments' then
+    placed := new;
+    select * into target from public.agents a where a.id = new.agent_id;
+  elsif tg_op = 'DELETE' then
+    target := old;
+  else
+    target := new;
+    -- A deleted agent opens no channel any more; who joined while it did is still to hear of it.
+    target.supabase_config := case when new.status = 'deleting' then old.supabase_config else new.supabase_config end;
+    select * into placed from public.deployments d where d.agent_id = new.id;
+  end if;
+  if 'agent_status' <> all (private.agent_channels(target.supabase_config)) then
+    return null;
+  end if;
+  perform realtime.send(jsonb_build_object(
+    'agent_id', target.id,
+    'status', case when tg_op = 'DELETE' or target.deleted_at is not null then 'deleted' else target.status end,
+    'deployment', case when placed.id is not null then jsonb_build_object(
+      'state', placed.state, 'replicas', jsonb_build_object('desired', placed.replicas_desired, 'running', placed.replicas_ready),
+      'health', placed.health ->> 'status', 'error', placed.error ->> 'code'
+    ) end,
+    'timestamp', clock_timestamp()
+  ), 'agent_status_update', format('agent:%s:agent_status', target.id), true);
+  return null;
+end;
+$$;
+comment on function private.tell_agent_status is
+  'Trigger: agent_status_update {agent_id, status, deployment: {state, replicas: {desired, running}, health, error (its code)} | null, timestamp} on agent_status. Definer: clients do not write realtime.messages.';
+create trigger agents_tell_status after update on public.agents
+  for each row when (old.status is distinct from new.status or old.deleted_at is distinct from new.deleted_at)
+  execute function private.tell_agent_status();
+create trigger agents_tell_removal after delete on public.agents
+  for each row execute function private.tell_agent_status();
+create trigger deployments_tell_status after update on public.deployments
+  for each row when (old.state is distinct from new.state or old.replicas_ready is distinct from new.replicas_ready
+    or old.health ->> 'status' is distinct from new.health ->> 'status')
+  execute function private.tell_agent_status();
+
+create function private.tell_metrics() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if private.is_channel_open(new.agent_id, 'performance_metrics') then
+    perform realtime.send(to_jsonb(new) - array['user_id', 'containers'], 'metric_update',
+      format('agent:%s:performance_metrics', new.agent_id), true);
+  end if;
+  return null;
+end;
+$$;
+comment on function private.tell_metrics is
+  'Trigger: metric_update with the row of agent_metrics, without containers, on performance_metrics. Definer: clients do not write realtime.messages.';
+create trigger agent_metrics_tell after insert on public.agent_metrics
+  for each row execute function private.tell_metrics();
+
+create function private.tell_container_event() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if private.is_channel_open(new.agent_id, 'container_events') then
+    -- Names of containers and images tell whose they are.
+    perform realtime.send(jsonb_build_object(
+      'id', new.id, 'agent_id', new.agent_id, 'event', new.event, 'container_id', new.container_id,
+      'details', new.details - 'image', 'timestamp', new.timestamp
+    ), 'container_event', format('agent:%s:container_events', new.agent_id), true);
+  end if;
+  return null;
+end;
+$$;
+comment on function private.tell_container_event is
+  'Trigger: container_event {id, agent_id, event, container_id, details, timestamp} on container_events. Definer: clients do not write realtime.messages.';
+create trigger container_events_tell after insert on public.container_events
+  for each row execute function private.tell_container_event();
+
+-- Errors: a burst of ten thousand lines a second becomes ten messages and one sum ---------------------------------
+
+create function private.note_error_line() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  noted constant jsonb := coalesce(nullif(current_setting('launchpad.error_lines', true), ''), '{}');
+  before constant jsonb := noted -> new.agent_id::text;
+begin
+  perform set_config('launchpad.error_lines', (noted || jsonb_build_object(new.agent_id, jsonb_build_object(
+    'count', coalesce((before ->> 'count')::int, 0) + 1,
+    'id', coalesce(before -> 'id', to_jsonb(new.id)),
+    'since', least((before ->> 'since')::timestamptz, new.timestamp)
+  )))::text, true);
+  return null;
+end;
+$$;
+comment on function private.note_error_line is
+  'Trigger: counts the ERROR lines of a statement per agent. A row trigger with a condition, for a transition table would take from COPY its batches and hold every line.';
+create trigger agent_logs_note_error after insert on public.agent_logs
+  for each row when (new.level = 'ERROR') execute function private.note_error_line();
+
+create function private.sum_up_errors(agent_id uuid, lines integer, since timestamptz) returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  select realtime.send(jsonb_build_object(
+    'agent_id', agent_id, 'count', lines, 'since', since, 'until', clock_timestamp()
+  ), 'error_summary', format('agent:%s:error_logs', agent_id), true);
+$$;
+comment on function private.sum_up_errors is
+  'Sends error_summary {agent_id, count, since, until}: ERROR lines that were not sent one by one. Definer: clients do not write realtime.messages.';
+
+create function private.tell_errors() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  noted constant jsonb := nullif(current_setting('launchpad.error_lines', true), '');
+  most constant integer := (private.setting('real_time', 'error_lines_per_window'))::int;
+  span constant interval := make_interval(secs => (private.setting('real_time', 'error_window_seconds'))::int);
+  burst record;
+  kept private.error_windows;
+  allowed integer;
+begin
+  if noted is null then
+    return null;
+  end if;
+  perform set_config('launchpad.error_lines', '', true);
+  for burst in
+    select e.key::uuid as agent_id, (e.value ->> 'count')::int as lines, (e.value ->> 'id')::bigint as id,
+      (e.value ->> 'since')::timestamptz as since
+    from jsonb_each(noted) e
+    where private.is_channel_open(e.key::uuid, 'error_logs')
+    order by e.key
+  loop
+    insert into private.error_windows as w (agent_id, started_at, sent, held_back) values (burst.agent_id, clock_timestamp(), 0, 0)
+    on conflict (agent_id) do update set agent_id = excluded.agent_id
+    returning * into kept;
+    if kept.started_at < clock_timestamp() - span then
+      if kept.held_back > 0 then
+        perform private.sum_up_errors(kept.agent_id, kept.held_back, kept.started_at);
+      end if;
+      kept.started_at := clock_timestamp();
+      kept.sent := 0;
+      kept.held_back := 0;
+    end if;
+    allowed := least(burst.lines, greatest(most - kept.sent, 0));
+    begin
+      perform private.write_channel_message(l.agent_id, 'error_logs', 'error_log', jsonb_build_object(
+        'log_id', l.id, 'agent_id', l.agent_id, 'timestamp', l.timestamp, 'level', l.level, 'message', left(l.message, 500),
+        'source', l.source, 'container_id', l.container_id
+      ))
+      from (
+        select * from public.agent_logs g
+        where g.agent_id = burst.agent_id and g.timestamp >= burst.since and g.id >= burst.id and g.level = 'ERROR'
+        order by g.timestamp, g.id limit allowed
+      ) l;
+    exception when others then
+      -- As realtime.send does: a line is kept whether it can be told or not.
+      raise warning 'error lines were not told: %', sqlerrm;
+    end;
+    update private.error_windows w
+    set started_at = kept.started_at, sent = kept.sent + allowed, held_back = kept.held_back + burst.lines - allowed
+    where w.agent_id = burst.agent_id;
+  end loop;
+  return null;
+end;
+$$;
+comment on function private.tell_errors is
+  'Trigger: error_log {log_id, agent_id, timestamp, level, message (500 characters), source, container_id} for the first lines of a window on error_logs; the rest is held back. Definer: clients do not write realtime.messages.';
+create trigger agent_logs_tell_errors after insert on public.agent_logs
+  for each statement execute function private.tell_errors();
+
+create function private.tell_held_back_errors() returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  span constant interval := make_interval(secs => (private.setting('real_time', 'error_window_seconds'))::int);
+  due private.error_windows;
+  told integer := 0;
+begin
+  for due in
+    select * from private.error_windows w
+    where w.held_back > 0 and w.started_at < clock_timestamp() - span
+    for update skip locked
+  loop
+    perform private.sum_up_errors(due.agent_id, due.held_back, due.started_at)
+    where private.is_channel_open(due.agent_id, 'error_logs');
+    update private.error_windows w set held_back = 0 where w.agent_id = due.agent_id;
+    told := told + 1;
+  end loop;
+  return told;
+end;
+$$;
+comment on function private.tell_held_back_errors is
+  'Sums up what was held back in windows that are over → how many. Definer: runs from cron.';
+select cron.schedule('tell-held-back-errors', '10 seconds', 'select private.tell_held_back_errors()');
+select cron.schedule('forget-channel-messages', '57 * * * *', $$
+  delete from private.channel_messages c where c.inserted_at < now() at time zone 'UTC' - interval '4 days'
+$$);
+
+-- What agents and their owners say -------------------------------------------------------------------------------
+
+create function private.emit_agent_event(agent_id uuid, channel text, event text, payload jsonb) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  reached constant text := private.require_permission('agents:write');
+  most constant integer := (private.setting('real_time', 'events_per_minute'))::int;
+  target public.agents;
+  faults jsonb := '{}';
+  recent record;
+begin
+  select * into target from public.agents a
+  where a.id = emit_agent_event.agent_id and a.deleted_at is null and (reached = 'all' or a.user_id = (select auth.uid()));
+  if target.id is null then
+    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_id),
+      jsonb_build_object('agent_id', agent_id), 404);
+  end if;
+
+  if coalesce(channel, '') !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' then
+    faults := faults || '{"channel": "Channel must be a name of letters, digits, _, . and -, at most 63"}';
+  elsif channel = any (private.carried_channels()) then
+    faults := faults || jsonb_build_object('channel', format('%s carries what the system says; choose a name of your own', channel));
+  end if;
+  if coalesce(event, '') !~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$' then
+    faults := faults || '{"event": "Event must be a name of letters, digits, _, ., : and -, at most 100"}';
+  end if;
+  if jsonb_typeof(payload) is distinct from 'object' then
+    faults := faults || '{"payload": "Payload must be an object"}';
+  elsif octet_length(payload::text) > 65536 then
+    faults := faults || '{"payload": "Payload must be at most 64 KiB"}';
+  end if;
+  perform private.refuse_faults(faults);
+
+  if target.supabase_config #> '{real_time,enabled}' = 'false' then
+    perform private.raise_error('INVALID_STATE', 'Real time is switched off for this agent.',
+      jsonb_build_object('agent_id', agent_id), 409, 'Set supabase_config.real_time.enabled to true.');
+  elsif channel <> all (private.agent_channels(target.supabase_config)) then
+    perform private.raise_error('NOT_FOUND', format('The agent has no channel ''%s''.', channel),
+      jsonb_build_object('channel', channel, 'channels', to_jsonb(private.agent_channels(target.supabase_config))), 404,
+      'Name it in supabase_config.real_time.channels first.');
+  end if;
+
+  select count(*) as events, min(c.inserted_at) as since into recent
+  from private.channel_messages c
+  where c.agent_id = emit_agent_event.agent_id and c.inserted_at > now() at time zone 'UTC' - interval '1 minute';
+  if recent.events >= most then
+    perform private.raise_error('RATE_LIMIT_EXCEEDED', 'The agent emits too many events.',
+      jsonb_build_object('limit', most, 'window', '1 minute'), 429, 'Send fewer and larger events.',
+      jsonb_build_object('Retry-After', ceil(extract(epoch from recent.since + interval '1 minute' - now() at time zone 'UTC'))::text));
+  end if;
+  return jsonb_build_object('id', private.write_channel_message(agent_id, channel, event, payload),
+    'agent_id', agent_id, 'channel', channel, 'event', event, 'topic', format('agent:%s:%s', agent_id, channel));
+end;
+$$;
+comment on function private.emit_agent_event is 'See public.emit_agent_event. Definer: clients do not write realtime.messages.';
+
+create function public.emit_agent_event(agent_id uuid, channel text, event text, payload jsonb default '{}') returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select private.emit_agent_event(emit_agent_event.agent_id, emit_agent_event.channel, emit_agent_event.event, emit_agent_event.payload);
+$$;
+comment on function public.emit_agent_event is
+  'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429.';
+
+grant execute on function private.emit_agent_event, public.emit_agent_event to authenticated, service_role;
