@@ -15,6 +15,7 @@ const pieces: Record<string, Piece> = {
   operations: () => import("./bench/operations.ts"),
   logs: () => import("./bench/logs.ts"),
   metrics: () => import("./bench/metrics.ts"),
+  guard: () => import("./bench/guard.ts"),
 };
 
 const asked = Deno.args.length > 0 ? Deno.args : Object.keys(pieces);

@@ -117,7 +117,6 @@ export interface PlatformFacts {
   conversationsTable: string | null;
   metricsTable: string | null;
   logsTable: string | null;
-  databaseConnections: number | null;
 }
 
 /** How long operations of the kind took lately on the cluster; null without any. */

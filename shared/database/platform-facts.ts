@@ -31,13 +31,12 @@ const QUESTION = sqlText`
     'logsRealTime', (select coalesce('agent_logs' = any (f.names), false) from followed f),
     'conversationsTable', (select c.relname from pg_catalog.pg_class c where c.oid = to_regclass('public.agent_conversations')),
     'metricsTable', (select c.relname from pg_catalog.pg_class c where c.oid = to_regclass('public.agent_metrics')),
-    'logsTable', (select c.relname from pg_catalog.pg_class c where c.oid = to_regclass('public.agent_logs')),
-    'databaseConnections', (select d.numbackends from pg_catalog.pg_stat_database d where d.datname = current_database())
+    'logsTable', (select c.relname from pg_catalog.pg_class c where c.oid = to_regclass('public.agent_logs'))
   ) as result`;
 
 /**
- * Makes the reader of what edition 2 says of the Supabase side: tables, policies, publication and
- * connections, from the catalog, asked at most every 15 seconds. Gives null when it cannot be read:
+ * Makes the reader of what edition 2 says of the Supabase side: tables, policies and publication,
+ * from the catalog, asked at most every 15 seconds. Gives null when it cannot be read:
  * an answer is not withheld for want of these.
  */
 export function createPlatformFacts(sql: Database, now: () => Date) {

@@ -67,31 +67,35 @@ declare
   lanes constant integer := 8;
   moment constant timestamptz := window_start;
   locks constant bigint := hashtextextended('queries:' || user_id, 0);
-  candidate record;
-  busy bigint;
+  open_lanes integer[];
+  chosen integer;
   share integer;
-  counter private.query_counts;
+  taken integer;
+  counted integer;
+  busy bigint;
 begin
   granted := false;
-  remaining := 0;
   <<search>>
   loop
-    busy := null;
     -- A window that began while this request waited holds as well.
-    for candidate in
-      select n as lane, query_limit / lanes + (n < query_limit % lanes)::integer as share
-      from generate_series(0, lanes - 1) n
-      left join private.query_counts q on q.user_id = take_query.user_id and q.lane = n and q.window_start >= moment
-      where coalesce(q.queries, 0) < query_limit / lanes + (n < query_limit % lanes)::integer
-      order by n
-    loop
-      if not pg_try_advisory_xact_lock(locks + 1 + candidate.lane) then
-        busy := coalesce(busy, locks + 1 + candidate.lane);
+    select coalesce(sum(q.queries), 0),
+      array_agg(n order by n) filter (where coalesce(q.queries, 0) < query_limit / lanes + (n < query_limit % lanes)::integer)
+    into taken, open_lanes
+    from generate_series(0, lanes - 1) n
+    left join private.query_counts q on q.user_id = take_query.user_id and q.lane = n and q.window_start >= moment;
+    remaining := greatest(0, query_limit - taken);
+    if open_lanes is null then
+      return;
+    end if;
+    busy := null;
+    foreach chosen in array open_lanes loop
+      if not pg_try_advisory_xact_lock(locks + 1 + chosen) then
+        busy := coalesce(busy, locks + 1 + chosen);
         continue;
       end if;
-      share := candidate.share;
+      share := query_limit / lanes + (chosen < query_limit % lanes)::integer;
       insert into private.query_counts as q (user_id, lane, window_start, queries, queries_before)
-      values (take_query.user_id, candidate.lane, moment, 1, 0)
+      values (take_query.user_id, chosen, moment, 1, 0)
       on conflict on constraint query_counts_pkey do update set
         window_start = greatest(q.window_start, moment),
         queries = case when q.window_start >= moment then q.queries else 0 end + 1,
@@ -101,25 +105,23 @@ begin
           else 0
         end
       where case when q.window_start >= moment then q.queries else 0 end < share
-      returning * into counter;
-      -- Where somebody was faster, what was read is out of date: nobody waits with that in hand, so that no two wait for
-      -- each other.
-      continue search when not found;
-      exit search;
+      returning q.queries into counted;
+      exit search when found;
+      -- Somebody was faster, and what was read is out of date. Nobody waits with that in hand, so that no two wait for each
+      -- other.
+      continue search;
     end loop;
-    if busy is null then
-      return;
-    end if;
     -- Whoever is at the counter may yet fail and leave its room to this request.
     perform pg_advisory_xact_lock(busy);
   end loop;
 
-  if counter.queries >= share then
+  granted := true;
+  remaining := greatest(0, remaining - 1);
+  if counted >= share then
     -- Those that fill a counter wait for each other, so that the one who took the last of all finds that out.
     perform pg_advisory_xact_lock(locks);
+    remaining := greatest(0, query_limit - private.queries_taken(take_query.user_id, moment));
   end if;
-  granted := true;
-  remaining := greatest(0, query_limit - private.queries_taken(take_query.user_id, counter.window_start));
 end;
 $$;
 comment on function private.take_query is
@@ -247,11 +249,11 @@ comment on function private.supabase_allowance is
 -- Figures ------------------------------------------------------------------------------------------------------------
 
 create function private.supabase_usage(owner uuid) returns jsonb
-language plpgsql volatile security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  minute constant timestamptz := date_trunc('minute', clock_timestamp()) - interval '1 minute';
+  last_minute constant timestamptz := date_trunc('minute', clock_timestamp()) - interval '1 minute';
   allowance record;
   written bigint;
 begin
@@ -269,10 +271,10 @@ begin
   end) into written from private.query_counts q where q.user_id = supabase_usage.owner;
   return jsonb_build_object(
     'database_connections', (select d.numbackends from pg_catalog.pg_stat_database d where d.datname = current_database()),
-    'real_time_subscriptions', null,
+    'real_time_subscriptions', private.realtime_subscriptions(owner),
     'rls_queries_per_minute',
       round(coalesce(written, 0) * 60.0 / allowance.query_seconds)
-      + (select coalesce(sum(r.requests), 0) from private.request_counts r where r.minute = supabase_usage.minute and r.user_id = owner),
+      + (select coalesce(sum(r.requests), 0) from private.request_counts r where r.minute = last_minute and r.user_id = owner),
     'auth_requests_per_hour', private.auth_requests_of_hour(owner)
   );
 end;
@@ -281,7 +283,7 @@ comment on function private.supabase_usage is
   'See public.supabase_usage; null for an owner whose figures the caller may not see. Definer: clients may not read counts.';
 
 create function public.supabase_usage(agent_id uuid) returns jsonb
-language plpgsql volatile
+language plpgsql stable
 set search_path = ''
 as $$
 declare
@@ -291,7 +293,7 @@ begin
 end;
 $$;
 comment on function public.supabase_usage is
-  'What the owner of an agent asks of Supabase (seed 002: metrics.supabase of GET /api/agents/{id}/metrics) → {database_connections (of the whole project), real_time_subscriptions, rls_queries_per_minute (in the last full minute: requests to /api, and those over PostgREST that could change something; reads over PostgREST run where nothing can be counted), auth_requests_per_hour (tokens given and passwords refused)}. What nobody counts is null; so is the whole for an agent that is not there or not the caller''s. Error: PERMISSION_DENIED 403 without monitoring:read.';
+  'What the owner of an agent asks of Supabase (seed 002: metrics.supabase of GET /api/agents/{id}/metrics) → {database_connections (of the whole project), real_time_subscriptions (those of the caller alone), rls_queries_per_minute (in the last full minute: requests to /api, and those over PostgREST that could change something; reads over PostgREST run where nothing can be counted), auth_requests_per_hour (tokens given and passwords refused)}. What nobody counts is null; so is the whole for an agent that is not there or not the caller''s. Error: PERMISSION_DENIED 403 without monitoring:read.';
 
 select cron.schedule('forget-request-limits', '*/10 * * * *', $$
   delete from private.query_counts where window_start < now() - interval '1 day';

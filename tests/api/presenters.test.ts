@@ -412,14 +412,21 @@ describe("metrics", () => {
     });
   });
 
-  it("are edition 2's, with what can be counted of Supabase", () => {
-    const answer = two.metrics2.parse(presentMetrics[2](facts, context));
-    expect(answer.metrics.supabase).toEqual({
+  it("are edition 2's, with what is counted of Supabase", () => {
+    const supabase = {
       database_connections: 5,
-      real_time_subscriptions: null,
-      rls_queries_per_minute: null,
-      auth_requests_per_hour: null,
-    });
+      real_time_subscriptions: 3,
+      rls_queries_per_minute: 120,
+      auth_requests_per_hour: 45,
+    };
+    const counted = { ...facts, series: { ...facts.series, supabase } };
+    const answer = two.metrics2.parse(presentMetrics[2](counted, context));
+    expect(answer.metrics.supabase).toEqual(supabase);
+  });
+
+  it("are unknown to edition 2 as far as nobody counts", () => {
+    const answer = two.metrics2.parse(presentMetrics[2](facts, context));
+    expect(Object.values(answer.metrics.supabase)).toEqual([null, null, null, null]);
   });
 
   it("are edition 3's: percent and MB", () => {

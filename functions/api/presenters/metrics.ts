@@ -17,6 +17,21 @@ interface Series {
   data_points: Point[];
 }
 
+/** Answer of `supabase_usage`; null for what nobody counts. */
+type SupabaseUsage = {
+  database_connections: number | null;
+  real_time_subscriptions: number | null;
+  rls_queries_per_minute: number | null;
+  auth_requests_per_hour: number | null;
+};
+
+const UNKNOWN_USAGE: SupabaseUsage = {
+  database_connections: null,
+  real_time_subscriptions: null,
+  rls_queries_per_minute: null,
+  auth_requests_per_hour: null,
+};
+
 /** Answer of `agent_metric_series` (CPU in percent of the limit, memory in bytes) and what was asked. */
 export interface MetricsFacts {
   agentId: string;
@@ -35,6 +50,8 @@ export interface MetricsFacts {
     error_rate: Series;
     response_time_ms: Series;
     latest: MetricsRow | null;
+    /** Only where edition 2 is answered. */
+    supabase?: SupabaseUsage | null;
   };
 }
 
@@ -91,18 +108,13 @@ export const presentMetrics: Presenters<MetricsFacts> = {
   }),
   2: (facts, context) => {
     const first = presentMetrics[1](facts, context);
+    const { series } = facts;
     return {
       ...first,
       user_id: context.userId,
       metrics: {
         ...(first.metrics as JsonObject),
-        supabase: {
-          database_connections: context.platform?.databaseConnections ?? null,
-          // Nothing that we may read counts these.
-          real_time_subscriptions: null,
-          rls_queries_per_minute: null,
-          auth_requests_per_hour: null,
-        },
+        supabase: series.supabase ?? UNKNOWN_USAGE,
       },
     };
   },

@@ -12,10 +12,14 @@ export const handler = defineRoute({
     agentId: agentId(params),
     ...parseInput(metricsQuery, Object.fromEntries(query)),
   }),
-  statement: (input, { now }) => {
+  statement: (input, { now, editions }) => {
     const since = new Date(now.getTime() - TIMEFRAMES[input.timeframe]);
     const seconds = INTERVALS[input.interval];
-    return sqlText`select public.agent_metric_series(${input.agentId}::uuid,${since}, make_interval(secs =>${seconds})) as result`;
+    const series =
+      sqlText`public.agent_metric_series(${input.agentId}::uuid,${since}, make_interval(secs =>${seconds}))`;
+    return editions.includes(2)
+      ? sqlText`select${series} || jsonb_build_object('supabase', public.supabase_usage(${input.agentId}::uuid)) as result`
+      : sqlText`select${series} as result`;
   },
   facts: (series: MetricsFacts["series"], input): MetricsFacts => ({ ...input, series }),
   present: presentMetrics,

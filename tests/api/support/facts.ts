@@ -135,6 +135,5 @@ export const context: AnswerContext = {
     conversationsTable: null,
     metricsTable: "agent_metrics",
     logsTable: "agent_logs",
-    databaseConnections: 5,
   },
 };
