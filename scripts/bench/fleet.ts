@@ -50,6 +50,7 @@ export async function fillFleet(admin: postgres.Sql, from: number, to: number): 
     reset session_replication_role;
     ${search!.made};
   `);
+  await admin`select private.recount()`;
   for (const table of ["public.agents", "public.deployments", "public.profiles", "auth.users"]) {
     await admin.unsafe(`vacuum analyze ${table}`);
   }

@@ -106,10 +106,9 @@ begin
         and (list_agents.platform is null or list_agents.platform = any (c.platforms))
       order by (c.created_at at time zone 'UTC') desc, c.id desc limit row_limit offset row_offset
     ) p;
-    select count(*) into total_agents from public.agents a where a.deleted_at is null;
-    select coalesce(jsonb_object_agg(c.state, c.number), '{}') into counts from (
-      select d.state, count(*) as number from public.deployments d group by 1
-    ) c;
+    counts := private.fleet_counts();
+    total_agents := private.count_of(counts, 'agents');
+    counts := private.states_of(counts);
     if filtered then
       select count(*) into total from private.agent_cards c
       where (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))

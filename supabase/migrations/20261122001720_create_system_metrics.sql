@@ -1,6 +1,9 @@
 -- Figures of the whole installation, or of one user's share of it: agents, containers, what they use, and how /api answers.
 --
--- Adds: system_metrics for clients; private.request_counts, which the instances of the api function fill together.
+-- Adds: system_metrics for clients; private.request_counts, which the instances of the api function fill together; private.counts
+-- and private.usage, which spare figures of everybody the reading of every row.
+-- Counts are kept by triggers that only add rows to private.count_changes: no writer waits for another, and what is rolled
+-- back takes its changes with it. private.fold_counts adds them up from time to time; the truth is always both together.
 -- Mind: what nobody measured is null. Docker tells what its hosts have but not what they use; there the agents' own use
 -- stands for it.
 
@@ -36,6 +39,253 @@ select cron.schedule(
   'forget-request-counts', '*/10 * * * *', $$delete from private.request_counts where minute < now() - interval '1 hour'$$
 );
 
+-- Counts ---------------------------------------------------------------------------------------------------------
+
+create table private.counts (
+  name text primary key,
+  number bigint not null
+);
+comment on table private.counts is
+  'How many there are of everybody''s: agents, deployments.<state>, containers.<fate>, deploys.<state>; as of the last private.fold_counts.';
+
+create table private.count_changes (
+  name text not null,
+  change bigint not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_analyze_scale_factor = 1);
+comment on table private.count_changes is 'What the counts changed by since they were folded. Without an index: it is only added to, and read whole.';
+
+create function private.container_fates(state text, containers jsonb) returns table (name text, number bigint)
+language sql immutable
+set search_path = ''
+as $$
+  select 'containers.' || case
+      when e ->> 'status' = 'running' then 'running'
+      -- One that was stopped on purpose ends with the code of the signal.
+      when state in ('stopping', 'stopped', 'deleting') then 'stopped'
+      when e ->> 'status' in ('dead', 'restarting') or (e ->> 'oom_killed')::boolean or (e ->> 'exit_code')::integer <> 0 then 'failed'
+      else 'stopped'
+    end, count(*)
+  from jsonb_array_elements(containers) e group by 1;
+$$;
+comment on function private.container_fates is 'How many containers of a deployment are running, failed and stopped, as counts name them.';
+
+create function private.count_rows(lowest uuid, highest uuid) returns table (name text, number bigint)
+language sql stable security definer
+set search_path = ''
+as $$
+  select c.name, sum(c.number)::bigint from (
+    select 'agents' as name, count(*) as number from public.agents a where a.user_id between lowest and highest and a.deleted_at is null
+    union all
+    select 'deployments.' || d.state, count(*) from public.deployments d where d.user_id between lowest and highest group by 1
+    union all
+    select f.name, sum(f.number) from public.deployments d, private.container_fates(d.state, d.containers) f
+    where d.user_id between lowest and highest and d.containers <> '[]' group by 1
+    union all
+    select 'deploys.' || o.state, count(*) from public.operations o
+    where o.user_id between lowest and highest and o.kind = 'deploy' and o.state in ('succeeded', 'failed') group by 1
+    union all
+    -- Of users who are gone.
+    select 'deploys.' || o.state, count(*) from public.operations o
+    where lowest = '00000000-0000-0000-0000-000000000000' and o.user_id is null and o.kind = 'deploy' and o.state in ('succeeded', 'failed') group by 1
+  ) c group by 1;
+$$;
+comment on function private.count_rows is 'The counts of a range of owners, counted. Definer: called by the functions below.';
+
+create function private.current_counts() returns table (name text, number bigint)
+language sql stable security definer
+set search_path = ''
+as $$
+  select c.name, sum(c.number)::bigint
+  from (select k.name, k.number from private.counts k union all select h.name, h.change from private.count_changes h) c
+  group by 1;
+$$;
+comment on function private.current_counts is 'The counts of everybody, exact as of the statement''s snapshot. Definer: the tables are private; callers check the right.';
+
+create function private.fold_counts() returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  folded integer;
+begin
+  -- Whoever folds already does it for all.
+  if not pg_try_advisory_xact_lock(hashtextextended('fold_counts', 0)) then
+    return 0;
+  end if;
+  with gone as (
+    delete from private.count_changes returning name, change
+  ), kept as (
+    insert into private.counts as c (name, number)
+    select g.name, sum(g.change) from gone g group by 1
+    on conflict (name) do update set number = c.number + excluded.number
+  )
+  select count(*) into folded from gone;
+  return folded;
+end;
+$$;
+comment on function private.fold_counts is 'Adds the changes up → how many there were. Definer: runs from cron.';
+select cron.schedule('fold-counts', '5 seconds', 'select private.fold_counts()');
+
+create function private.recount() returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  lock table public.agents, public.deployments, public.operations in share mode;
+  delete from private.count_changes;
+  delete from private.counts;
+  insert into private.counts (name, number)
+  select c.name, c.number from private.count_rows('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff') c;
+end;
+$$;
+comment on function private.recount is
+  'Counts anew, while nobody writes: needed only after rows came past the triggers, as from a restored backup. Definer: called by hand.';
+
+create function private.count_agents() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  insert into private.count_changes (name, change)
+  values ('agents', case when tg_op = 'DELETE' or tg_op = 'UPDATE' and new.deleted_at is not null then -1 else 1 end);
+  return null;
+end;
+$$;
+comment on function private.count_agents is 'Trigger: keeps the count of agents. Definer: the table is private.';
+create trigger agents_count_added after insert on public.agents
+  for each row when (new.deleted_at is null) execute function private.count_agents();
+create trigger agents_count_changed after update of deleted_at on public.agents
+  for each row when ((new.deleted_at is null) <> (old.deleted_at is null)) execute function private.count_agents();
+create trigger agents_count_removed after delete on public.agents
+  for each row when (old.deleted_at is null) execute function private.count_agents();
+
+create function private.count_deployments() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  insert into private.count_changes (name, change)
+  select c.name, sum(c.change) from (
+    select 'deployments.' || new.state as name, 1 as change where tg_op <> 'DELETE'
+    union all
+    select f.name, f.number from private.container_fates(new.state, new.containers) f where tg_op <> 'DELETE'
+    union all
+    select 'deployments.' || old.state, -1 where tg_op <> 'INSERT'
+    union all
+    select f.name, -f.number from private.container_fates(old.state, old.containers) f where tg_op <> 'INSERT'
+  ) c group by 1 having sum(c.change) <> 0;
+  return null;
+end;
+$$;
+comment on function private.count_deployments is 'Trigger: keeps the counts of deployments and containers. Definer: the table is private.';
+create trigger deployments_count_added after insert or delete on public.deployments
+  for each row execute function private.count_deployments();
+create trigger deployments_count_changed after update of state, containers on public.deployments
+  for each row when (new.state <> old.state or new.containers <> old.containers) execute function private.count_deployments();
+
+create function private.count_deploys() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  insert into private.count_changes (name, change)
+  select 'deploys.' || c.state, c.change from (
+    select new.state, 1 as change where tg_op <> 'DELETE'
+    union all
+    select old.state, -1 where tg_op <> 'INSERT'
+  ) c where c.state in ('succeeded', 'failed');
+  return null;
+end;
+$$;
+comment on function private.count_deploys is 'Trigger: keeps the counts of deployments that succeeded and failed. Definer: the table is private.';
+create trigger operations_count_added after insert on public.operations
+  for each row when (new.kind = 'deploy' and new.state in ('succeeded', 'failed')) execute function private.count_deploys();
+create trigger operations_count_changed after update of state on public.operations
+  for each row when (new.kind = 'deploy' and new.state <> old.state) execute function private.count_deploys();
+create trigger operations_count_removed after delete on public.operations
+  for each row when (old.kind = 'deploy' and old.state in ('succeeded', 'failed')) execute function private.count_deploys();
+
+-- What agents use ------------------------------------------------------------------------------------------------
+
+create table private.usage (
+  only_row boolean primary key default true,
+  summed_at timestamptz not null,
+  clusters jsonb not null,
+  network_rx double precision,
+  network_tx double precision,
+  constraint one_row check (only_row)
+);
+comment on table private.usage is 'What all running agents use together, as last summed up: clusters {id: {cpu (cores), memory (bytes)}}, bytes received and sent.';
+
+create function private.measured_usage(lowest uuid, highest uuid)
+returns table (
+  cluster_id uuid, cpu double precision, cpu_limit double precision, memory double precision, memory_limit double precision,
+  rx double precision, tx double precision
+)
+language sql stable security definer
+set search_path = ''
+as $$
+  -- An agent that stopped leaves its last measurement behind; after two minutes it counts no more.
+  select d.cluster_id, (l.metrics ->> 'cpu_usage')::double precision, (l.metrics ->> 'cpu_limit')::double precision,
+    (l.metrics ->> 'memory_usage')::double precision, (l.metrics ->> 'memory_limit')::double precision,
+    (l.metrics ->> 'network_rx')::double precision, (l.metrics ->> 'network_tx')::double precision
+  from public.agent_metrics_latest l join public.deployments d on d.agent_id = l.agent_id
+  where l.user_id between lowest and highest and l.timestamp > now() - interval '2 minutes';
+$$;
+comment on function private.measured_usage is 'What each agent of a range of owners uses at present. Definer: called by the functions below.';
+
+create function private.sum_usage() returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  with summed as (
+    select m.cluster_id, sum(m.cpu) as cpu, sum(m.memory) as memory, sum(m.rx) as rx, sum(m.tx) as tx
+    from private.measured_usage('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff') m group by 1
+  )
+  insert into private.usage (summed_at, clusters, network_rx, network_tx)
+  select now(),
+    coalesce(jsonb_object_agg(s.cluster_id, jsonb_build_object('cpu', s.cpu, 'memory', s.memory)) filter (where s.cluster_id is not null), '{}'),
+    sum(s.rx), sum(s.tx)
+  from summed s
+  on conflict (only_row) do update set
+    summed_at = excluded.summed_at, clusters = excluded.clusters, network_rx = excluded.network_rx, network_tx = excluded.network_tx;
+$$;
+comment on function private.sum_usage is
+  'Sums up what all running agents use: it changes with every measurement, so that counting along would cost more than reading them now and then. Definer: runs from cron.';
+select cron.schedule('sum-usage', '15 seconds', 'select private.sum_usage()');
+
+-- Figures --------------------------------------------------------------------------------------------------------
+
+create function private.count_of(counts jsonb, name text) returns bigint
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce((counts ->> name)::bigint, 0);
+$$;
+comment on function private.count_of is 'A count of several in an object; 0 when it is not there.';
+
+create function private.states_of(counts jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(substr(c.key, 13), c.value), '{}') from jsonb_each(counts) c where c.key like 'deployments.%';
+$$;
+comment on function private.states_of is 'Of the counts those of deployments → {state: number}.';
+
+create function private.fleet_counts() returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if private.reach('agents:read') <> 'all' then
+    perform private.raise_error('PERMISSION_DENIED', 'This needs the permission agents:read_all.', '{"permission": "agents:read_all"}', 403);
+  end if;
+  return (select coalesce(jsonb_object_agg(c.name, c.number) filter (where c.number <> 0), '{}') from private.current_counts() c);
+end;
+$$;
+comment on function private.fleet_counts is
+  'The counts of everybody → {agents, deployments.<state> …}. Error: PERMISSION_DENIED 403. Definer: the tables are private; it asks for the right to see all.';
+
 create function private.system_metrics() returns jsonb
 language plpgsql stable security definer
 set search_path = ''
@@ -44,71 +294,42 @@ declare
   reached constant text := private.require_permission('monitoring:read');
   everybody constant boolean := reached = 'all' or private.has_permission('system:read');
   caller constant uuid := (select auth.uid());
-  -- A range of owners, because a range can use the indexes on the owner.
   lowest constant uuid := case when everybody then '00000000-0000-0000-0000-000000000000' else caller end;
   highest constant uuid := case when everybody then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else caller end;
   since constant timestamptz := date_trunc('minute', now()) - interval '5 minutes';
-  total_agents bigint;
+  counts jsonb;
   states jsonb;
-  containers jsonb;
-  deployed jsonb;
-  used record;
+  used jsonb;
   performance jsonb;
 begin
-  select count(*) into total_agents from public.agents a
-  where a.user_id between lowest and highest and a.deleted_at is null;
-
-  select coalesce(jsonb_object_agg(s.state, s.number), '{}') into states from (
-    select d.state, count(*) as number from public.deployments d where d.user_id between lowest and highest group by 1
-  ) s;
-
-  select jsonb_build_object(
-    'total', count(*), 'running', count(*) filter (where c.fate = 'running'),
-    'failed', count(*) filter (where c.fate = 'failed'), 'stopped', count(*) filter (where c.fate = 'stopped')
-  ) into containers
-  from (
-    select case
-        when e ->> 'status' = 'running' then 'running'
-        -- One that was stopped on purpose ends with the code of the signal.
-        when d.state in ('stopping', 'stopped', 'deleting') then 'stopped'
-        when e ->> 'status' in ('dead', 'restarting') or (e ->> 'oom_killed')::boolean or (e ->> 'exit_code')::integer <> 0 then 'failed'
-        else 'stopped'
-      end as fate
-    from public.deployments d, jsonb_array_elements(d.containers) e
-    where d.user_id between lowest and highest and d.containers <> '[]'
-  ) c;
-
-  select jsonb_build_object(
-    'successful', count(*) filter (where o.state = 'succeeded'), 'failed', count(*) filter (where o.state = 'failed')
-  ) into deployed
-  from public.operations o
-  where o.user_id between lowest and highest and o.kind = 'deploy' and o.state in ('succeeded', 'failed');
-
-  -- An agent that stopped leaves its last measurement behind; after two minutes it counts no more.
-  with measured as (
-    select d.cluster_id, (l.metrics ->> 'cpu_usage')::double precision as cpu, (l.metrics ->> 'cpu_limit')::double precision as cpu_limit,
-      (l.metrics ->> 'memory_usage')::double precision as memory, (l.metrics ->> 'memory_limit')::double precision as memory_limit,
-      (l.metrics ->> 'network_rx')::double precision as rx, (l.metrics ->> 'network_tx')::double precision as tx
-    from public.agent_metrics_latest l join public.deployments d on d.agent_id = l.agent_id
-    where l.user_id between lowest and highest and l.timestamp > now() - interval '2 minutes'
-  ), clusters as (
-    select h.cpu_total, h.memory_total,
-      coalesce(h.cpu_used, (select coalesce(sum(m.cpu), 0) from measured m where m.cluster_id = c.id)) as cpu_used,
-      coalesce(h.memory_used, (select coalesce(sum(m.memory), 0) from measured m where m.cluster_id = c.id)) as memory_used
-    from public.clusters c
-    left join public.cluster_health h on h.cluster_id = c.id and h.checked_at > now() - interval '1 minute'
-    where c.enabled and everybody
-  )
-  select
-    (select sum(m.rx) from measured m) as rx, (select sum(m.tx) from measured m) as tx,
-    case when everybody then (select sum(c.cpu_used) from clusters c) else (select sum(m.cpu) from measured m) end as cpu,
-    case when everybody then (select sum(c.memory_used) from clusters c) else (select sum(m.memory) from measured m) end as memory,
-    -- A total of which a part is unknown would be wrong.
-    case when everybody then (select case when bool_and(c.cpu_total is not null) then sum(c.cpu_total) end from clusters c)
-      else (select case when bool_and(m.cpu_limit is not null) then sum(m.cpu_limit) end from measured m) end as cpu_total,
-    case when everybody then (select case when bool_and(c.memory_total is not null) then sum(c.memory_total) end from clusters c)
-      else (select case when bool_and(m.memory_limit is not null) then sum(m.memory_limit) end from measured m) end as memory_total
-  into used;
+  if everybody then
+    select coalesce(jsonb_object_agg(c.name, c.number) filter (where c.number <> 0), '{}') into counts from private.current_counts() c;
+    with clusters as (
+      select h.cpu_total, h.memory_total,
+        coalesce(h.cpu_used, case when u.only_row then coalesce((u.clusters #>> array[c.id::text, 'cpu'])::double precision, 0) end) as cpu_used,
+        coalesce(h.memory_used, case when u.only_row then coalesce((u.clusters #>> array[c.id::text, 'memory'])::double precision, 0) end) as memory_used
+      from public.clusters c
+      left join public.cluster_health h on h.cluster_id = c.id and h.checked_at > now() - interval '1 minute'
+      left join private.usage u on u.summed_at > now() - interval '1 minute'
+      where c.enabled
+    )
+    select jsonb_build_object(
+      'rx', (select u.network_rx from private.usage u where u.summed_at > now() - interval '1 minute'),
+      'tx', (select u.network_tx from private.usage u where u.summed_at > now() - interval '1 minute'),
+      'cpu', sum(c.cpu_used), 'memory', sum(c.memory_used),
+      -- A total of which a part is unknown would be wrong.
+      'cpu_total', case when bool_and(c.cpu_total is not null) then sum(c.cpu_total) end,
+      'memory_total', case when bool_and(c.memory_total is not null) then sum(c.memory_total) end
+    ) into used from clusters c;
+  else
+    select coalesce(jsonb_object_agg(c.name, c.number), '{}') into counts from private.count_rows(caller, caller) c;
+    select jsonb_build_object(
+      'rx', sum(m.rx), 'tx', sum(m.tx), 'cpu', sum(m.cpu), 'memory', sum(m.memory),
+      'cpu_total', case when bool_and(m.cpu_limit is not null) then sum(m.cpu_limit) end,
+      'memory_total', case when bool_and(m.memory_limit is not null) then sum(m.memory_limit) end
+    ) into used from private.measured_usage(caller, caller) m;
+  end if;
+  states := private.states_of(counts);
 
   select jsonb_build_object(
     'requests', coalesce(sum(r.requests), 0), 'errors', coalesce(sum(r.errors), 0), 'duration_ms', coalesce(sum(r.duration_ms), 0),
@@ -119,18 +340,25 @@ begin
   return jsonb_build_object(
     'scope', case when everybody then 'system' else 'own' end,
     'agents', jsonb_build_object(
-      'total', total_agents,
-      'active', coalesce((states ->> 'running')::bigint, 0) + coalesce((states ->> 'scaling')::bigint, 0)
-        + coalesce((states ->> 'updating')::bigint, 0) + coalesce((states ->> 'restarting')::bigint, 0),
-      'deploying', coalesce((states ->> 'queued')::bigint, 0) + coalesce((states ->> 'deploying')::bigint, 0),
-      'failed', coalesce((states ->> 'failed')::bigint, 0), 'by_state', states
+      'total', private.count_of(counts, 'agents'),
+      'active', private.count_of(states, 'running') + private.count_of(states, 'scaling')
+        + private.count_of(states, 'updating') + private.count_of(states, 'restarting'),
+      'deploying', private.count_of(states, 'queued') + private.count_of(states, 'deploying'),
+      'failed', private.count_of(states, 'failed'), 'by_state', states
     ),
-    'containers', containers, 'deployments', deployed,
-    'cpu', jsonb_build_object('total', used.cpu_total, 'used', used.cpu),
-    'memory', jsonb_build_object('total', used.memory_total, 'used', used.memory),
+    'containers', jsonb_build_object(
+      'total', private.count_of(counts, 'containers.running') + private.count_of(counts, 'containers.failed') + private.count_of(counts, 'containers.stopped'),
+      'running', private.count_of(counts, 'containers.running'), 'failed', private.count_of(counts, 'containers.failed'),
+      'stopped', private.count_of(counts, 'containers.stopped')
+    ),
+    'deployments', jsonb_build_object(
+      'successful', private.count_of(counts, 'deploys.succeeded'), 'failed', private.count_of(counts, 'deploys.failed')
+    ),
+    'cpu', jsonb_build_object('total', used -> 'cpu_total', 'used', used -> 'cpu'),
+    'memory', jsonb_build_object('total', used -> 'memory_total', 'used', used -> 'memory'),
     'storage', jsonb_build_object('total', null, 'used',
       case when everybody then pg_database_size(current_database()) + coalesce(private.stored_bytes(), 0) else private.stored_bytes(caller) end),
-    'network', jsonb_build_object('rx', used.rx, 'tx', used.tx),
+    'network', jsonb_build_object('rx', used -> 'rx', 'tx', used -> 'tx'),
     'performance', performance
   );
 end;
@@ -148,3 +376,4 @@ comment on function public.system_metrics is
 
 grant execute on function private.system_metrics to authenticated;
 grant execute on function public.system_metrics to authenticated;
+grant execute on function private.fleet_counts, private.states_of, private.count_of to authenticated, service_role;

@@ -182,6 +182,7 @@ describe("resources", () => {
         test.sql.json({ status: "healthy", cpu_total: 4, memory_total: 1000, ...figures } as never)
       })`;
     await cluster({});
+    await test.sql`select private.sum_usage()`;
     expect((await first(operator)).resources).toMatchObject({
       cpu: { total: 4, used: 1, percentage: 25 },
       memory: { total: 1000, used: 100, percentage: 10 },
