@@ -9,7 +9,9 @@ import { done, type StepResult, waiting, type Work } from "./step.ts";
  *   container stays unhealthy longer than its start needs
  */
 export function rollout(work: Work, state: WorkloadState): StepResult {
-  if (state.status === "failed" && state.failure !== null) {
+  // A Swarm that took the change back runs again, but not this revision, and will not by waiting.
+  const takenBack = state.failure?.details.reason === "rolled_back";
+  if (state.failure !== null && (state.status === "failed" || takenBack)) {
     throw new OperationFailure(state.failure.code, state.failure.message, {
       ...state.failure.details,
       stack_id: state.ref.stackId,

@@ -1,0 +1,92 @@
+/** Updates that cannot come up, on a whole stack with real processes: they are taken back, and the agent serves as before. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { eventually } from "./support/eventually.ts";
+import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
+
+let rig: WorkerRig;
+beforeAll(async () => {
+  rig = await startWorkerRig();
+  await rig.set("operations", "unhealthy_seconds", 4);
+  await rig.set("operations", "backoff_base_seconds", 1);
+  await rig.sql`
+    insert into public.stack_templates (user_id, name, image, port, health_path) values
+      (null, 'nowhere', 'agent-launchpad/not-there:1', 3000, '/health'),
+      (null, 'no-health', 'elizaos/eliza:latest', 3000, '/no-such-path')`;
+}, 120_000);
+afterAll(() => rig?.stop());
+
+const checked = { enabled: true, interval: "1s", timeout: "1s", retries: 2 };
+
+async function deploymentOf(id: string) {
+  const { data } = await rig.user.from("deployments").select("state, revision, url, error")
+    .eq("agent_id", id).single();
+  return data!;
+}
+
+/** What the agent says of itself under its address. */
+async function served(id: string): Promise<Record<string, unknown> | null> {
+  try {
+    const { url } = await deploymentOf(id);
+    return await (await fetch(url as string)).json();
+  } catch {
+    return null;
+  }
+}
+
+const update = (id: string, changes: Record<string, unknown>) =>
+  rig.rpc("update_agent", { agent_id: id, changes });
+
+describe.each(Object.keys(ENGINES) as (keyof typeof ENGINES)[])("on %s", (engine) => {
+  const broken: Record<string, [Record<string, unknown>, string]> = {
+    "crashes": [{ environment: { CRASH_AFTER: "0.3" } }, "DEPLOYMENT_FAILED"],
+    "fails its health check": [{ environment: { UNHEALTHY_AFTER: "0" } }, "CONTAINER_UNHEALTHY"],
+    "has no such health endpoint": [
+      { portainer: { template: "no-health" } },
+      "CONTAINER_UNHEALTHY",
+    ],
+    "has an image that does not exist": [
+      { portainer: { template: "nowhere" } },
+      "DEPLOYMENT_FAILED",
+    ],
+  };
+  const agents = new Map<string, string>();
+  beforeAll(async () => {
+    // Side by side: most of the time is waiting for what does not come up.
+    await Promise.all(
+      Object.entries(broken).map(async ([what, [changes]]) => {
+        const id = await rig.createAgent(engine, {
+          name: `as before ${what}`.slice(0, 30),
+          environment: { MODE: "good" },
+          portainer: { health_checks: checked },
+        });
+        agents.set(what, id);
+        await rig.finished(id, "deploy", 60_000);
+        await update(id, { ...changes, name: "changed" });
+      }),
+    );
+  }, 90_000);
+  afterAll(() => Promise.all([...agents.values()].map((id) => rig.discard(id))));
+
+  it.each(Object.keys(broken))("an update that %s is taken back", async (what) => {
+    const id = agents.get(what)!;
+    const failed = await rig.finished(id, "update", 90_000);
+    expect(failed).toMatchObject({ state: "failed", error: { details: { rolled_back_to: 1 } } });
+    // A Swarm goes back by itself at the first sign of trouble, whatever that is.
+    if (engine === "compose") expect(failed.error!.code).toBe(broken[what]![1]);
+    expect(await rig.finished(id, "rollback", 60_000)).toMatchObject({
+      state: "succeeded",
+      error: null,
+    });
+    expect(await deploymentOf(id)).toMatchObject({ state: "running", revision: 3 });
+    expect(await eventually(() => served(id), { what: "an answer" })).toMatchObject({
+      name: `as before ${what}`.slice(0, 30),
+      status: "running",
+    });
+    await eventually(async () => (await rig.runningContainers(id)).length === 1, {
+      what: "one container",
+    });
+    const { data } = await rig.user.from("agent_revisions").select("revision, state")
+      .eq("agent_id", id).order("revision");
+    expect(data!.map((row) => row.state)).toEqual(["deployed", "failed", "deployed"]);
+  }, 180_000);
+});
