@@ -14,6 +14,7 @@ import type { AuthService } from "./auth-service.ts";
 import { presentError } from "./presenters/error.ts";
 import { beginProgress, type Progress } from "./progress.ts";
 import { carryOutRead } from "./reads.ts";
+import type { RealtimeService } from "./realtime-service.ts";
 import type { Route, RouteContext } from "./route.ts";
 import { createRequestCounter } from "./request-counter.ts";
 import { createSecuritySignals } from "./security-signals.ts";
@@ -28,6 +29,7 @@ export interface ApiDependencies {
   sql: Database;
   verifyToken: TokenVerifier;
   auth: AuthService;
+  realtime: RealtimeService;
   measureHealth: HealthMonitor;
   routes: readonly Route[];
   /** Called after work was queued; must not wait and must not throw. */
@@ -105,6 +107,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       now: progress.now,
       sql,
       auth: dependencies.auth,
+      realtime: dependencies.realtime,
       measureHealth: dependencies.measureHealth,
       version: dependencies.version,
       followMs: dependencies.followMs ?? FOLLOW_MS,

@@ -6,6 +6,7 @@ import { VERSION } from "../../shared/contract/version.ts";
 import { createApi } from "./api.ts";
 import { createAuthService } from "./auth-service.ts";
 import { readEnvironment } from "./environment.ts";
+import { createRealtimeService } from "./realtime-service.ts";
 import { ROUTES } from "./routes.ts";
 import { createWorkerKick } from "./wake-worker.ts";
 
@@ -23,6 +24,13 @@ const api = createApi({
   auth: createAuthService({
     projectUrl: environment.projectUrl,
     apiKey: environment.publishableKey,
+  }),
+  realtime: createRealtimeService({
+    projectUrl: environment.projectUrl,
+    apiKey: environment.publishableKey,
+    publicKey: environment.publishableKey === environment.secretKey
+      ? null
+      : environment.publishableKey,
   }),
   measureHealth: createHealthMonitor(
     sql,

@@ -4,6 +4,7 @@ import type { Database } from "../../shared/database/connect.ts";
 import type { HealthMonitor } from "../../shared/database/health-monitor.ts";
 import type { SqlFragment } from "../../shared/database/literal.ts";
 import type { AuthService } from "./auth-service.ts";
+import type { RealtimeService } from "./realtime-service.ts";
 import type { Presenters } from "./presenters/presenter.ts";
 
 /** What a route's functions get of a request that was admitted. */
@@ -23,6 +24,7 @@ export interface RouteContext {
   now: Date;
   sql: Database;
   auth: AuthService;
+  realtime: RealtimeService;
   measureHealth: HealthMonitor;
   /** Of the service. */
   version: string;

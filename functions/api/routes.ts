@@ -140,6 +140,12 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/delete-stack.ts").then((module) => module.handler),
   },
   {
+    method: "POST",
+    path: "/api/-/realtime/channels",
+    documented: [2],
+    load: () => import("./routes/join-channel.ts").then((module) => module.handler),
+  },
+  {
     method: "GET",
     path: "/api/users/profile",
     documented: [1, 2],

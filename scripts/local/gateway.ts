@@ -58,8 +58,9 @@ function notYet(prefix: string): Route {
   return { prefix, service: null, rewrite: unchanged, keyed: false, preflight: "gateway" };
 }
 
-/** First match wins. `/api`, `/ws`, `/health` and `/metrics` are what a domain in front would map. */
+/** First match wins. `/api`, `/ws`, `/health`, `/metrics` and `/realtime/v1/channels` are what a domain in front would map. */
 const ROUTES: Route[] = [
+  toFunctions("/realtime/v1/channels", () => "/api/-/realtime/channels"),
   keyedService("rest"),
   keyedService("auth"),
   keyedService("realtime"),

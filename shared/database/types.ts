@@ -1556,6 +1556,7 @@ export type Database = {
       };
       "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
       "platform_health": { Args: Record<PropertyKey, never>; Returns: Json };
+      "real_time_channel": { Args: { "event"?: string; "topic": string }; Returns: Json };
       "restart_agent": {
         Args: { "agent_id": string; "max_unavailable"?: number; "restart_policy"?: string };
         Returns: Json;

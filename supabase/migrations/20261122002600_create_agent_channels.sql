@@ -365,4 +365,117 @@ $$;
 comment on function public.emit_agent_event is
   'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429.';
 
-grant execute on function private.emit_agent_event, public.emit_agent_event to authenticated, service_role;
+-- What it takes to join ------------------------------------------------------------------------------------------
+
+create function private.refuse_subscription(reason text, message text, details jsonb) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  perform private.raise_error('REAL_TIME_SUBSCRIPTION_FAILED', message, jsonb_build_object('reason', reason) || details, 422);
+end;
+$$;
+comment on function private.refuse_subscription is 'Raises REAL_TIME_SUBSCRIPTION_FAILED (422) with the reason in its details.';
+
+create function private.check_change_filter(relation oid, filter text) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  condition text;
+  part text[];
+  type_name text;
+begin
+  -- Commas inside the list of `in` do not end a condition.
+  for condition in select * from regexp_split_to_table(filter, ',(?![^(]*\))') loop
+    part := regexp_match(condition,
+      '^([A-Za-z_][A-Za-z0-9_]*)=(not\.)?(eq|neq|lt|lte|gt|gte|in|like|ilike|is|match|imatch|isdistinct)\.(.*)$');
+    if part is null then
+      perform private.refuse_subscription('INVALID_FILTER', 'The filter must be column=operator.value',
+        jsonb_build_object('filter', condition));
+    end if;
+    type_name := (
+      select format_type(a.atttypid, null) from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attname = part[1] and a.attnum > 0 and not a.attisdropped
+        and has_column_privilege(relation, a.attnum, 'select')
+    );
+    if type_name is null then
+      perform private.refuse_subscription('UNKNOWN_COLUMN', format('The table has no column ''%s'' that you may read', part[1]),
+        jsonb_build_object('column', part[1]));
+    end if;
+    begin
+      if part[3] = 'in' then
+        execute format('select %L::%s[]', '{' || trim(leading '(' from trim(trailing ')' from part[4])) || '}', type_name);
+      elsif part[3] not in ('is', 'like', 'ilike', 'match', 'imatch') then
+        execute format('select %L::%s', part[4], type_name);
+      end if;
+    exception when data_exception then
+      perform private.refuse_subscription('INVALID_VALUE', format('The value of ''%s'' must be %s', part[1], type_name),
+        jsonb_build_object('column', part[1], 'type', type_name));
+    end;
+    if part[2] is null and part[3] = 'eq' and type_name = 'uuid'
+      and (part[1] = 'agent_id' or part[1] = 'id' and relation = 'public.agents'::regclass)
+      and not exists (select from public.agents a where a.id = part[4]::uuid)
+    then
+      perform private.refuse_subscription('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', part[4]),
+        jsonb_build_object('agent_id', part[4]));
+    end if;
+  end loop;
+end;
+$$;
+comment on function private.check_change_filter is
+  'Refuses a filter of postgres_changes that could never hold: its form, a column, a value, an agent that the caller may not read. Runs as the caller.';
+
+create function public.real_time_channel(topic text, event text default '*') returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  name constant text := regexp_replace(topic, '^realtime:', '');
+  part constant text[] := regexp_match(name, '^([A-Za-z_][A-Za-z0-9_]*):([A-Za-z_][A-Za-z0-9_]*)(?::(.+))?$');
+  relation oid;
+begin
+  if event is null or event not in ('*', 'INSERT', 'UPDATE', 'DELETE') then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request body', '{"event": "Event must be one of: *, INSERT, UPDATE, DELETE"}', 400);
+  end if;
+  if name ~ '^(user|agent|stack):' then
+    if private.may_join_topic(name) is not true then
+      perform private.refuse_subscription('NOT_ALLOWED', format('There is no topic ''%s'' that you may join', left(name, 200)),
+        jsonb_build_object('topic', left(topic, 200)));
+    end if;
+    return jsonb_build_object('kind', 'broadcast', 'topic', 'realtime:' || name);
+  end if;
+  if part is null or octet_length(name) > 1000 then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request body',
+      '{"topic": "Topic must be realtime:{schema}:{table}, realtime:{schema}:{table}:{column}={operator}.{value}, realtime:agent:{id}, realtime:agent:{id}:{channel}, realtime:stack:{id} or realtime:user:{id}"}', 400);
+  end if;
+
+  relation := (
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = part[1] and c.relname = part[2] and c.relkind in ('r', 'p') and not c.relispartition
+      and has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'select')
+  );
+  if relation is null then
+    perform private.refuse_subscription('UNKNOWN_TABLE', format('There is no table ''%s.%s'' that you may read', part[1], part[2]),
+      jsonb_build_object('schema', part[1], 'table', part[2]));
+  elsif not exists (
+    select from pg_catalog.pg_publication p
+    where p.pubname = 'supabase_realtime'
+      and (p.puballtables or exists (select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and r.prrelid = relation))
+  ) then
+    perform private.refuse_subscription('NOT_PUBLISHED', format('Changes of ''%s.%s'' are not sent over Realtime', part[1], part[2]),
+      jsonb_build_object('schema', part[1], 'table', part[2]));
+  end if;
+  if part[3] is not null then
+    perform private.check_change_filter(relation, part[3]);
+  end if;
+  return jsonb_build_object('kind', 'postgres_changes', 'topic', 'realtime:' || name,
+    'schema', part[1], 'table', part[2], 'filter', part[3], 'event', event);
+end;
+$$;
+comment on function public.real_time_channel is
+  'Whether the caller can join a topic of Realtime, and what for → {kind: postgres_changes, topic, schema, table, filter | null, event} for realtime:{schema}:{table}[:{filter}], {kind: broadcast, topic} for a private topic. Errors: VALIDATION_ERROR 400, REAL_TIME_SUBSCRIPTION_FAILED 422 with details.reason NOT_ALLOWED, UNKNOWN_TABLE, NOT_PUBLISHED, INVALID_FILTER, UNKNOWN_COLUMN, INVALID_VALUE or AGENT_NOT_FOUND.';
+
+grant execute on function
+  private.emit_agent_event, private.refuse_subscription, private.check_change_filter, public.emit_agent_event, public.real_time_channel
+  to authenticated, service_role;

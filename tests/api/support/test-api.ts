@@ -2,6 +2,7 @@ import postgres from "postgres";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { createApi } from "../../../functions/api/api.ts";
 import { createAuthService } from "../../../functions/api/auth-service.ts";
+import { createRealtimeService } from "../../../functions/api/realtime-service.ts";
 import { ROUTES } from "../../../functions/api/routes.ts";
 import { connectDatabase } from "../../../shared/database/connect.ts";
 import { createHealthMonitor } from "../../../shared/database/health-monitor.ts";
@@ -59,6 +60,12 @@ export async function createTestApi() {
       }),
       // Nobody listens there: a test that needs Auth brings one.
       auth: createAuthService({ projectUrl: "http://127.0.0.1:9", apiKey: "sb_publishable_test" }),
+      // Nobody listens there either.
+      realtime: createRealtimeService({
+        projectUrl: "http://127.0.0.1:9",
+        apiKey: "sb_publishable_test",
+        publicKey: "sb_publishable_test",
+      }),
       measureHealth: createHealthMonitor(
         pool,
         createServiceProbes({
