@@ -7,19 +7,8 @@ import {
   stacks3,
   stackUpdated3,
 } from "../../shared/contract/responses/stacks-3.ts";
+import { stackBody3 as body } from "./support/bodies.ts";
 import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
-
-/** Seed 000's body, written anew. */
-const body = {
-  name: "support-agents",
-  template: "eliza-agent-template",
-  environment: [
-    { name: "AGENT_NAME", value: "support" },
-    { name: "DISCORD_TOKEN", value: "secret-discord-token" },
-    { name: "REPLICAS", value: "5" },
-  ],
-  labels: { environment: "production", team: "support", project: "helpdesk" },
-};
 
 let api: TestApi;
 let owner: Persona;

@@ -70,3 +70,57 @@ export const createBody2 = {
     real_time: { enabled: true, channels: ["agent_status", "performance_metrics"] },
   },
 };
+
+/** Seed 001: `POST /api/auth/generate-key`; the address must be the caller's own. */
+export const generateKeyBody1 = (email: string) => ({ username: "ci-robot", email, role: "USER" });
+
+/** `POST /api/agents/{id}/scale`, as each document sends it. */
+export const scaleBodies = {
+  1: { replicas: 3 },
+  2: { replicas: 3, scaling_policy: { min_replicas: 1, max_replicas: 5, target_cpu: 70 } },
+  3: { replicas: 5, strategy: "rolling" },
+};
+
+/** `PUT /api/agents/{id}`, as seeds 001 and 002 send it. */
+export const updateBodies = {
+  1: { description: "Explains markets twice a day", resources: { memory: "2Gi", cpu: "1000m" } },
+  2: {
+    description: "Explains markets twice a day",
+    resources: { memory: "2Gi", cpu: "1000m" },
+    supabase_config: {
+      real_time: { enabled: true, channels: ["agent_status", "performance_metrics", "error_logs"] },
+      storage: { bucket: "market-charts", public_access: false },
+    },
+  },
+};
+
+/** Seed 000: `POST /api/agents/{id}/restart`; the other documents send no body. */
+export const restartBody3 = { restart_policy: "rolling", max_unavailable: 1 };
+
+/** Seed 000: `POST /api/agents/batch`. */
+export const batchBody3 = (agentIds: string[]) => ({
+  operation: "restart",
+  agent_ids: agentIds,
+  options: { restart_policy: "rolling", max_concurrent: 2 },
+});
+
+/** Seed 000: `POST /api/stacks`. */
+export const stackBody3 = {
+  name: "support-agents",
+  template: "eliza-agent-template",
+  environment: [
+    { name: "AGENT_NAME", value: "support" },
+    { name: "DISCORD_TOKEN", value: "secret-discord-token" },
+    { name: "REPLICAS", value: "5" },
+  ],
+  labels: { environment: "production", team: "support", project: "helpdesk" },
+};
+
+/** `PUT /api/users/profile`, as seeds 001 and 002 send it. A new address needs Auth, so it is not here. */
+export const profileBodies = {
+  1: { notifications: { email: true, slack: false } },
+  2: {
+    user_metadata: { full_name: "Ada Example", avatar_url: "https://example.com/ada.png" },
+    notification_preferences: { email: true, real_time: false, security_alerts: true },
+  },
+};
