@@ -25,8 +25,9 @@ export class ComposeProject {
   }
 
   /**
-   * Makes the engine run what the file says: what is as it should be stays, what changed is made anew,
-   * what is no longer in the file goes. Resolves when all processes are started.
+   * Makes the engine run what the file says: what is as it should be stays, what changed is made anew. Containers of
+   * services that are no longer in the file stay too: Portainer asks compose for no removal of orphans. Resolves when
+   * all processes are started.
    * @throws DockerError in the engine's words
    */
   async up(file: ComposeFile, options: { forceRecreate: boolean }): Promise<void> {
@@ -34,9 +35,6 @@ export class ComposeProject {
       if (!this.#engine.images.find(image)) throw pullDenied(splitReference(image).repository);
     }
     this.#createResources(file);
-    const known = new Set(file.services.map(({ name }) => name));
-    const orphans = this.containers().filter(({ config }) => !known.has(config.labels[SERVICE]!));
-    await Promise.all(orphans.map((container) => this.#discard(container)));
     for (const service of inOrder(file.services)) await this.#converge(file, service, options);
   }
 
@@ -75,6 +73,9 @@ export class ComposeProject {
       if (current) await this.#discard(current);
       await this.#create(file, service, number, hash).start();
     });
+    if (replicas === 0) {
+      throw new DockerError(500, `service "${service.name}" has no container to start`);
+    }
     const failed = (await Promise.allSettled(started)).find(({ status }) => status === "rejected");
     if (failed?.status === "rejected") throw failed.reason;
   }

@@ -164,9 +164,16 @@ export class Stacks {
   ): Promise<StackRecord> {
     return this.#alone(stack, async () => {
       const file = this.#parse(stack.type, input);
-      await this.#deploy(stack, file, options);
+      const before = stack.file;
+      // Portainer stores the file before it deploys, and all else when that has succeeded.
+      stack.file = input.file;
+      try {
+        await this.#deploy(stack, file, options);
+      } catch (error) {
+        stack.file = before;
+        throw error;
+      }
       Object.assign(stack, {
-        file: input.file,
         env: input.env,
         status: ACTIVE,
         updated: Math.floor(Date.now() / 1000),
