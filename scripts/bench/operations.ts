@@ -67,6 +67,7 @@ function createIdleOrchestrator(): () => Orchestrator {
       });
     },
     update: nothing,
+    promote: nothing,
     scale: nothing,
     restart: nothing,
     start: nothing,
@@ -82,6 +83,7 @@ function createIdleOrchestrator(): () => Orchestrator {
           desired: spec.replicas,
           ready: spec.replicas,
           settled: true,
+          candidate: null,
           containers: [],
           services: [],
           url: null,

@@ -88,6 +88,7 @@ function guarded(driver: Orchestrator): Orchestrator {
     kind: driver.kind,
     deploy: guard(1, driver.deploy),
     update: guard(2, driver.update),
+    promote: guard(2, driver.promote),
     scale: guard(2, driver.scale),
     restart: guard(2, driver.restart),
     start: guard(2, driver.start),

@@ -25,6 +25,10 @@ const KNOWN: Record<string, { code: OrchestratorErrorCode; message: string }> = 
     code: "UPSTREAM_UNAVAILABLE",
     message: "The image's registry cannot be reached.",
   },
+  not_ending: {
+    code: "UPSTREAM_UNAVAILABLE",
+    message: "The old containers take long to end.",
+  },
   port_in_use: { code: "DEPLOYMENT_FAILED", message: "The port is already in use on the node." },
   progress_deadline: {
     code: "DEPLOYMENT_FAILED",

@@ -1,7 +1,18 @@
-import { isMap, parseDocument, stringify, type ToStringOptions } from "yaml";
+import {
+  type Document,
+  isMap,
+  isScalar,
+  parseDocument,
+  stringify,
+  type ToStringOptions,
+} from "yaml";
 import { OrchestratorError } from "./errors.ts";
 import { cpuForDocker, memoryForDocker } from "./quantities.ts";
-import { variableReference } from "./stack-variables.ts";
+import {
+  fromCandidateReference,
+  toCandidateReference,
+  variableReference,
+} from "./stack-variables.ts";
 import type {
   ClusterOptions,
   HealthCheck,
@@ -15,6 +26,12 @@ import type {
  * `<stack>_eliza-agent.1` (Swarm).
  */
 export const SERVICE = "eliza-agent";
+/** The other name: two sets of replicas stand side by side under both while one takes over from the other. */
+const OTHER_SERVICE = "eliza-agent-green";
+
+export function otherService(name: string): string {
+  return name === SERVICE ? OTHER_SERVICE : SERVICE;
+}
 /** Carried by every container, service and Kubernetes object of an agent. */
 export const AGENT_LABEL = "agent-launchpad.agent";
 export const REVISION_LABEL = "agent-launchpad.revision";
@@ -25,9 +42,13 @@ export const RESTART_LABEL = "agent-launchpad.restart";
  * The stack file for a standalone Docker engine. It holds no value of the environment, and nothing that changes with
  * the revision alone: compose would recreate every container for it.
  */
-export function composeFile(spec: WorkloadSpec, options: ClusterOptions): string {
+export function composeFile(
+  spec: WorkloadSpec,
+  options: ClusterOptions,
+  name: string = SERVICE,
+): string {
   return toYaml({
-    services: mapServices(spec, (service) => ({
+    services: mapServices(spec, name, (service) => ({
       ...commonService(service),
       restart: "unless-stopped",
       deploy: { replicas: service.replicas, resources: resources(service.resources) },
@@ -40,12 +61,16 @@ export function composeFile(spec: WorkloadSpec, options: ClusterOptions): string
 }
 
 /** The stack file for a Swarm. */
-export function swarmFile(spec: WorkloadSpec, options: ClusterOptions): string {
+export function swarmFile(
+  spec: WorkloadSpec,
+  options: ClusterOptions,
+  name: string = SERVICE,
+): string {
   const atOnce = spec.strategy === "recreate" ? 0 : Math.max(1, spec.maxUnavailable);
   return toYaml({
     // Docker 20.10 refuses a file without it.
     version: "3.8",
-    services: mapServices(spec, (service) => {
+    services: mapServices(spec, name, (service) => {
       // When a batch covers every replica, stopping first would leave nobody to answer.
       const startFirst = spec.strategy !== "recreate" && atOnce >= service.replicas;
       return {
@@ -82,7 +107,8 @@ interface FileService extends Omit<StackService, "environment"> {
   tellsPort: boolean;
 }
 
-function servicesOf(spec: WorkloadSpec): FileService[] {
+/** `name` is that of the one service that an agent is. */
+function servicesOf(spec: WorkloadSpec, name: string): FileService[] {
   if (spec.stack !== undefined) {
     return spec.stack.services.map(({ environment, ...service }) => ({
       ...service,
@@ -93,7 +119,7 @@ function servicesOf(spec: WorkloadSpec): FileService[] {
     }));
   }
   return [{
-    name: SERVICE,
+    name,
     image: spec.image,
     ...(spec.command === undefined ? {} : { command: spec.command }),
     replicas: spec.replicas,
@@ -127,14 +153,17 @@ export function environmentOf(spec: WorkloadSpec): Record<string, string> {
 
 /** Every image that the workload needs, once. */
 export function imagesOf(spec: WorkloadSpec): string[] {
-  return [...new Set(servicesOf(spec).map(({ image }) => image))];
+  return [...new Set(servicesOf(spec, SERVICE).map(({ image }) => image))];
 }
 
 function mapServices(
   spec: WorkloadSpec,
+  name: string,
   describe: (service: FileService) => Record<string, unknown>,
 ): Record<string, unknown> {
-  return Object.fromEntries(servicesOf(spec).map((service) => [service.name, describe(service)]));
+  return Object.fromEntries(
+    servicesOf(spec, name).map((service) => [service.name, describe(service)]),
+  );
 }
 
 function publishedPorts(
@@ -166,8 +195,6 @@ function resourcesOf(
   };
 }
 
-const REPLICAS = ["services", SERVICE, "deploy", "replicas"];
-
 /** Every text in quotes, so that none is read as a number, a date or a word of YAML; no line is folded. */
 const FORMAT = {
   defaultStringType: "QUOTE_DOUBLE",
@@ -180,11 +207,68 @@ function toYaml(value: Record<string, unknown>): string {
   return stringify(value, { ...FORMAT, aliasDuplicateObjects: false });
 }
 
-/** Another replica count in a file of ours, the rest as it is; null when it is not one that we wrote. */
+/** Another replica count in the file of an agent, the rest as it is; null when it is not one that we wrote. */
 export function withReplicas(file: string, replicas: number): string | null {
+  const names = Object.keys(readServiceReplicas(file));
+  if (names.length !== 1 || ![SERVICE, OTHER_SERVICE].includes(names[0]!)) return null;
   const document = parseDocument(file);
-  if (document.errors.length > 0 || typeof document.getIn(REPLICAS) !== "number") return null;
-  document.setIn(REPLICAS, replicas);
+  document.setIn(["services", names[0], "deploy", "replicas"], replicas);
+  return document.toString(FORMAT);
+}
+
+/** The file with the one service of another file beside its own; null when one of them is not one that we wrote. */
+export function withCandidate(file: string, candidate: string): string | null {
+  const [document, other] = [parseDocument(file), parseDocument(candidate)];
+  const [names, added] = [file, candidate].map((one) => Object.keys(readServiceReplicas(one)));
+  if (names!.length !== 1 || added!.length !== 1) return null;
+  mapEnvironment(other, added![0]!, toCandidateReference);
+  document.setIn(["services", added![0]], other.getIn(["services", added![0]]));
+  return document.toString(FORMAT);
+}
+
+/** The file without this service. */
+export function withoutService(file: string, name: string): string {
+  const document = parseDocument(file);
+  document.deleteIn(["services", name]);
+  return document.toString(FORMAT);
+}
+
+/** The file with the candidate alone, as if it had been written for it. */
+export function promoted(file: string, name: string): string {
+  const document = parseDocument(file);
+  for (const other of Object.keys(readServiceReplicas(file))) {
+    if (other !== name) document.deleteIn(["services", other]);
+  }
+  mapEnvironment(document, name, fromCandidateReference);
+  return document.toString(FORMAT);
+}
+
+function mapEnvironment(document: Document, service: string, change: (text: string) => string) {
+  const environment = document.getIn(["services", service, "environment"]);
+  if (!isMap(environment)) return;
+  for (const { value } of environment.items) {
+    if (isScalar(value) && typeof value.value === "string") value.value = change(value.value);
+  }
+}
+
+/**
+ * Whether replicas made from one file would differ in nothing from those made from the other: how many there are, how
+ * they are rolled out and which revision they are called does not count.
+ */
+export function sameReplicas(a: string, b: string): boolean {
+  return replicaText(a) === replicaText(b);
+}
+
+function replicaText(file: string): string {
+  const document = parseDocument(file);
+  for (const name of Object.keys(readServiceReplicas(file))) {
+    for (const key of ["replicas", "update_config", "rollback_config"]) {
+      document.deleteIn(["services", name, "deploy", key]);
+    }
+    if (document.hasIn(["services", name, "deploy", "labels", REVISION_LABEL])) {
+      document.deleteIn(["services", name, "deploy", "labels", REVISION_LABEL]);
+    }
+  }
   return document.toString(FORMAT);
 }
 

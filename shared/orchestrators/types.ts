@@ -175,6 +175,8 @@ export interface ContainerState {
   healthDurationMs: number | null;
   /** RFC 3339, end of the last probe. */
   healthCheckedAt: string | null;
+  /** Of the set of replicas that is not reached yet; absent for all others. */
+  candidate?: true;
 }
 
 export interface ServicePort {
@@ -219,6 +221,20 @@ export interface AutoscalerState {
   limitedBy: "max_replicas" | "unmeasured" | "scaling_failed" | null;
 }
 
+/** A set of replicas that stands beside the one that is reached, until `promote` or an update to the latter. */
+export interface CandidateState {
+  revision: number | null;
+  desired: number;
+  ready: number;
+  /** Every one of its replicas is there and ready. */
+  settled: boolean;
+  /** It will not become ready by waiting. */
+  failed: boolean;
+  /** Why it is failed or unhealthy. */
+  failure: WorkloadFailure | null;
+}
+
+/** `desired`, `ready`, `url` and `failure` are about the replicas that are reached. */
 export interface WorkloadState {
   ref: WorkloadRef;
   /** `inactive`: stopped on purpose. `failed`: it will not become ready by waiting. */
@@ -228,8 +244,13 @@ export interface WorkloadState {
   desired: number;
   /** Containers that run and, where they have a health check, pass it. */
   ready: number;
-  /** The rollout is over: exactly `desired` replicas of the present revision exist and are ready (or it is stopped). */
+  /**
+   * The rollout is over: exactly `desired` replicas of the present revision exist and are ready (or it is stopped), and
+   * no candidate stands beside them.
+   */
   settled: boolean;
+  candidate: CandidateState | null;
+  /** The candidate's too. */
   containers: ContainerState[];
   services: ServiceState[];
   /** For an `autoscaled` workload only. */
@@ -332,8 +353,18 @@ export interface Orchestrator {
   readonly kind: ClusterKind;
   /** Creates the workload or, where the same agent's is there already, brings it to `spec`. Does not wait for readiness. */
   deploy(spec: WorkloadSpec, signal: AbortSignal): Promise<WorkloadRef>;
-  /** Brings the workload to `spec`; a stopped one stays stopped until `start`. */
+  /**
+   * Brings the workload to `spec`; a stopped one stays stopped until `start`. Where `inspect` tells of a candidate
+   * afterwards, as it does for `blue-green` and on a standalone Docker engine for `rolling` too, nothing of what runs
+   * was touched: it takes over with `promote` once it is settled, and an update to what runs already takes it away.
+   * `deploy` does the same to a workload that runs.
+   */
   update(ref: WorkloadRef, spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the candidate of `spec.revision` the one that is reached, and removes the other. Nothing happens when there is
+   * no candidate of this revision: it has been promoted before, or taken away.
+   */
+  promote(ref: WorkloadRef, spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   /** Changes `spec.replicas` and `spec.scaling` only; running replicas are not restarted. */
   scale(ref: WorkloadRef, spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   /**

@@ -117,7 +117,10 @@ function observedContainer(container: ContainerState): ObservedContainer {
 }
 
 function healthOf(state: WorkloadState): ObservedHealth {
-  const probed = state.containers.filter((container) => container.health !== null);
+  // A candidate that is not well yet takes nothing from those that are reached.
+  const probed = state.containers.filter((container) =>
+    container.health !== null && container.candidate === undefined
+  );
   const lastCheck = probed.map((container) => container.healthCheckedAt)
     .filter((time) => time !== null).sort().at(-1) ?? null;
   return { status: statusOf(probed, state), last_check: lastCheck, checks: checksOf(probed) };

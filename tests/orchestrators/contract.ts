@@ -9,7 +9,7 @@ import type {
   WorkloadSpec,
   WorkloadState,
 } from "../../shared/orchestrators/types.ts";
-import { intercept, type Rig, until } from "./rig.ts";
+import { intercept, type Rig, specFor, until } from "./rig.ts";
 
 const TIMEOUT_MS = 120_000;
 const SECRET = "s3cret-never-shown";
@@ -27,28 +27,15 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
     const signal = AbortSignal.timeout(15 * 60_000);
 
     function newSpec(changes: Partial<WorkloadSpec> = {}): WorkloadSpec {
-      const agentId = randomUUID();
-      const made: WorkloadSpec = {
-        agentId,
-        name: `contract-${agentId.slice(0, 8)}`,
-        image: rig.image,
-        replicas: 2,
+      const made = specFor(rig, {
         environment: {
           SECRET_TOKEN: SECRET,
           SPECIAL: AWKWARD,
           HOME: "/agent",
           AGENT_NAME: "contract",
         },
-        resources: { memory: "128Mi", cpu: "250m" },
-        port: 3000,
-        healthCheck: { path: "/health", intervalSeconds: 1, timeoutSeconds: 2, retries: 3 },
-        labels: { team: 'ai $agents "quoted"' },
-        strategy: "rolling",
-        maxUnavailable: 1,
-        scaling: null,
-        revision: 1,
         ...changes,
-      };
+      });
       own.push({ agentId: made.agentId, name: made.name, stackId: null, namespace: null });
       return made;
     }
@@ -240,7 +227,11 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
       spec = { ...spec, revision: 4, environment: { ...spec.environment, EXTRA: "1" } };
       await orchestrator.update(ref, spec, signal);
       const after = await until(
-        inspect,
+        async () => {
+          const state = await inspect();
+          if (state.candidate?.settled) await orchestrator.promote(ref, spec, signal);
+          return state;
+        },
         (state) =>
           state.settled && state.revision === 4 &&
           !lives(state).some((life) => before.includes(life)),

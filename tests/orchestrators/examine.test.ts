@@ -212,6 +212,7 @@ describe("an examination on Kubernetes", () => {
             spec: { replicas: 1, template: { spec: { containers: [] } } },
           }));
         }
+        if (path.includes("/deployments/")) return Promise.resolve(reply({}, 404));
         if (path.endsWith("/pods")) {
           return Promise.resolve(reply({
             items: [{

@@ -5,7 +5,8 @@ import type { Orchestrator, WorkloadSpec } from "../../shared/orchestrators/type
 import { describeContract } from "./contract.ts";
 import { type KubernetesDouble, startKubernetesDouble } from "./kubernetes-double/server.ts";
 import { openKubernetesRig } from "./kubernetes-rig.ts";
-import { until } from "./rig.ts";
+import { intercept, until } from "./rig.ts";
+import { describeStrategies } from "./strategies.ts";
 
 interface Seen {
   metadata: { labels: Record<string, string> };
@@ -13,7 +14,7 @@ interface Seen {
   spec: { replicas: number };
 }
 
-describeContract("a Kubernetes double", async () => {
+const open = async () => {
   const double = await startKubernetesDouble();
   return openKubernetesRig({
     url: double.url,
@@ -23,7 +24,10 @@ describeContract("a Kubernetes double", async () => {
     lacks: new Set(["environment"]),
     close: () => double.close(),
   });
-});
+};
+
+describeContract("a Kubernetes double", open);
+describeStrategies("a Kubernetes double", open);
 
 describe("the Kubernetes driver", () => {
   const signal = AbortSignal.timeout(60_000);
@@ -53,7 +57,11 @@ describe("the Kubernetes driver", () => {
 
   afterEach(() => double.close());
 
-  function connect(namespace = "agents"): Orchestrator {
+  /** @param breaks which requests break the connection */
+  function connect(
+    namespace = "agents",
+    breaks: (method: string) => boolean = () => false,
+  ): Orchestrator {
     return createOrchestrator({
       id: "1",
       name: "double",
@@ -63,7 +71,26 @@ describe("the Kubernetes driver", () => {
       namespace,
       credential: double.token,
       options: {},
+    }, {
+      fetch: intercept(async (method, _path, forward) => {
+        if (breaks(method)) throw new TypeError("the connection broke");
+        return await forward();
+      }, fetch),
     });
+  }
+
+  function containerOf(name: string): Record<string, unknown> {
+    const found = double.objects.get(`agents/deployments/${name}`) as unknown as {
+      spec: { template: { spec: { containers: Record<string, unknown>[] } } };
+    };
+    return found.spec.template.spec.containers[0]!;
+  }
+
+  function selectorColor(): string | undefined {
+    const found = double.objects.get("agents/services/my-agent") as unknown as {
+      spec: { selector: Record<string, string> };
+    };
+    return found.spec.selector["agent-launchpad.color"];
   }
 
   function object(resource: string): Seen {
@@ -168,6 +195,91 @@ describe("the Kubernetes driver", () => {
     const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
     await orchestrator.scale(ref, spec, signal);
     expect(object("horizontalpodautoscalers")).toBeUndefined();
+  });
+
+  it("probes as the health check says, in the whole seconds that Kubernetes knows", async () => {
+    const healthCheck = { path: "/live", intervalSeconds: 12, timeoutSeconds: 0.5, retries: 4 };
+    await orchestrator.deploy({ ...spec, healthCheck }, signal);
+    const probe = {
+      httpGet: { path: "/live", port: "http" },
+      periodSeconds: 12,
+      timeoutSeconds: 1,
+      failureThreshold: 4,
+    };
+    expect(containerOf("my-agent")).toMatchObject({ readinessProbe: probe, livenessProbe: probe });
+    await orchestrator.deploy({ ...spec, healthCheck: null }, signal);
+    expect(containerOf("my-agent")).not.toHaveProperty("readinessProbe");
+  });
+
+  it("leads the Service and the autoscaler to the set of replicas that was promoted", async () => {
+    const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: null };
+    const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+    object("deployments").spec.replicas = 4;
+    const changed = { strategy: "blue-green" as const, environment: {}, revision: 2 };
+    const next = { ...spec, scaling, ...changed };
+    await orchestrator.update(ref, next, signal);
+    expect(selectorColor()).toBe("blue");
+    const candidate = await until(
+      () => orchestrator.inspect(ref, signal),
+      (state) => state?.candidate?.settled === true,
+    );
+    expect(candidate?.candidate?.desired, "as many as the autoscaler had set").toBe(4);
+    await orchestrator.promote(ref, next, signal);
+    expect(selectorColor()).toBe("green");
+    expect(object("horizontalpodautoscalers").spec).toMatchObject({
+      scaleTargetRef: { name: "my-agent-green" },
+    });
+    expect([...double.objects.keys()].sort()).toEqual([
+      "agents/configmaps/my-agent-green",
+      "agents/deployments/my-agent-green",
+      "agents/horizontalpodautoscalers/my-agent",
+      "agents/secrets/my-agent-green",
+      "agents/services/my-agent",
+    ]);
+  });
+
+  it("leads back when the way back begins while the new set was about to take over", async () => {
+    const ref = await orchestrator.deploy(spec, signal);
+    const next = { ...spec, strategy: "blue-green" as const, environment: {}, revision: 2 };
+    await orchestrator.update(ref, next, signal);
+    await until(
+      () => orchestrator.inspect(ref, signal),
+      (state) => state?.candidate?.settled === true,
+    );
+    const killed = connect("agents", (method) => method === "DELETE");
+    await expect(killed.promote(ref, next, signal)).rejects.toThrow();
+    expect(selectorColor()).toBe("green");
+    await orchestrator.update(ref, { ...spec, revision: 3 }, signal);
+    expect(selectorColor()).toBe("blue");
+    const state = await until(() => orchestrator.inspect(ref, signal), (seen) => !!seen?.settled);
+    expect(state).toMatchObject({ revision: 3, ready: 2, candidate: null });
+  });
+
+  it("rolls a workload from before there were two sets once, reached all the time", async () => {
+    const ref = await orchestrator.deploy(spec, signal);
+    const before = double.objects.get("agents/deployments/my-agent") as unknown as {
+      metadata: { labels: Record<string, string> };
+      spec: {
+        selector: { matchLabels: Record<string, string> };
+        template: { metadata: { labels: Record<string, string> } };
+      };
+    };
+    for (
+      const labels of [
+        before.metadata.labels,
+        before.spec.selector.matchLabels,
+        before.spec.template.metadata.labels,
+      ]
+    ) delete labels["agent-launchpad.color"];
+    const second = { ...spec, strategy: "blue-green" as const, environment: {}, revision: 2 };
+    await orchestrator.update(ref, second, signal);
+    expect(selectorColor()).toBeUndefined();
+    expect(before.spec.selector.matchLabels).toEqual({ "agent-launchpad.agent": spec.agentId });
+    const state = await until(() => orchestrator.inspect(ref, signal), (seen) => !!seen?.settled);
+    expect(state).toMatchObject({ revision: 2, candidate: null });
+    const third = { ...second, environment: { TOKEN: "another" }, revision: 3 };
+    await orchestrator.update(ref, third, signal);
+    expect((await orchestrator.inspect(ref, signal))?.candidate).toMatchObject({ revision: 3 });
   });
 
   it("removes every object of the agent and no other", async () => {

@@ -5,6 +5,7 @@ import { parse } from "yaml";
 import { describeContract } from "./contract.ts";
 import { openKubernetesRig } from "./kubernetes-rig.ts";
 import type { Rig } from "./rig.ts";
+import { describeStrategies } from "./strategies.ts";
 
 // A cluster of one's own: KUBECONFIG; KUBERNETES_NAMESPACE (default); KUBERNETES_IMAGE, which its nodes can pull;
 // KUBERNETES_LACKS, comma-separated, for what simulated nodes cannot show.
@@ -56,7 +57,7 @@ function readKubeconfig(path: string) {
 }
 
 if (file) {
-  describeContract("Kubernetes at KUBECONFIG", () => {
+  const open = () => {
     const { url, ca, credential } = readKubeconfig(file);
     return Promise.resolve(openKubernetesRig({
       url,
@@ -66,7 +67,9 @@ if (file) {
       image: process.env["KUBERNETES_IMAGE"] ?? "agent-launchpad/demo-agent:latest",
       lacks: new Set((process.env["KUBERNETES_LACKS"] ?? "").split(",")) as Rig["lacks"],
     }));
-  });
+  };
+  describeContract("Kubernetes at KUBECONFIG", open);
+  describeStrategies("Kubernetes at KUBECONFIG", open);
 } else {
   describe("Kubernetes at KUBECONFIG", () => {
     it.skip("needs KUBECONFIG", () => {});

@@ -57,6 +57,18 @@ export function openKubernetesRig(options: KubernetesRigOptions): Rig {
     },
     lacks: options.lacks ?? new Set(),
 
+    broken: { image: "agent-launchpad-contract.invalid/none:1" },
+
+    async running(name) {
+      const selector = encodeURIComponent(`app.kubernetes.io/name=${name}`);
+      const list = await call(
+        "GET",
+        `/api/v1/namespaces/${options.namespace}/pods?labelSelector=${selector}`,
+      ) as { items: { metadata: { name: string }; status: { phase?: string } }[] };
+      return list.items.filter(({ status }) => status.phase === "Running")
+        .map(({ metadata }) => metadata.name);
+    },
+
     async count(name) {
       const list = await call("GET", deployments) as { items: { metadata: { name: string } }[] };
       return list.items.filter(({ metadata }) => metadata.name === name).length;

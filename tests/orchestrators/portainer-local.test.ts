@@ -1,6 +1,7 @@
 import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../portainer/support.ts";
 import { describeContract } from "./contract.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
+import { describeStrategies } from "./strategies.ts";
 
 for (
   const [title, endpointId] of [
@@ -8,7 +9,7 @@ for (
     ["the local Portainer, Swarm", swarmEndpoint],
   ] as const
 ) {
-  describeContract(title, async () => {
+  const open = async () => {
     const portainer = await TestPortainer.start();
     return openPortainerRig({
       url: portainer.url,
@@ -18,5 +19,7 @@ for (
       lacks: new Set(["environment"]),
       close: () => portainer.close(),
     });
-  });
+  };
+  describeContract(title, open);
+  describeStrategies(title, open);
 }

@@ -3,6 +3,7 @@ import { describeContract } from "./contract.ts";
 import { openKubernetesRig } from "./kubernetes-rig.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
 import type { Rig } from "./rig.ts";
+import { describeStrategies } from "./strategies.ts";
 
 // A Portainer of one's own: PORTAINER_URL, PORTAINER_API_KEY, and PORTAINER_ENDPOINTS with the numbers of the Docker
 // environments to try (1), PORTAINER_KUBERNETES_ENDPOINTS with those of Kubernetes. PORTAINER_IMAGE names an image that
@@ -14,9 +15,14 @@ function numbers(text: string): number[] {
   return text.split(",").filter((part) => part !== "").map(Number);
 }
 
+function describeBoth(title: string, open: () => Promise<Rig>): void {
+  describeContract(title, open);
+  describeStrategies(title, open);
+}
+
 if (url && apiKey) {
   for (const endpointId of numbers(env["PORTAINER_ENDPOINTS"] ?? "1")) {
-    describeContract(
+    describeBoth(
       `Portainer at PORTAINER_URL, environment ${endpointId}`,
       () =>
         Promise.resolve(openPortainerRig({
@@ -30,7 +36,7 @@ if (url && apiKey) {
     );
   }
   for (const endpointId of numbers(env["PORTAINER_KUBERNETES_ENDPOINTS"] ?? "")) {
-    describeContract(
+    describeBoth(
       `Kubernetes behind Portainer at PORTAINER_URL, environment ${endpointId}`,
       () =>
         Promise.resolve(openKubernetesRig({

@@ -48,10 +48,12 @@ export function openPortainerRig(options: PortainerRigOptions): Rig {
     return info.Swarm?.LocalNodeState === "active" ? info.Swarm.Cluster?.ID ?? null : null;
   }
 
+  const labelOf = (swarm: string | null) =>
+    swarm ? "com.docker.stack.namespace" : "com.docker.compose.project";
+
   async function engineView(name: string): Promise<string> {
     const swarm = await swarmId();
-    const label = swarm ? "com.docker.stack.namespace" : "com.docker.compose.project";
-    const filters = encodeURIComponent(JSON.stringify({ label: [`${label}=${name}`] }));
+    const filters = encodeURIComponent(JSON.stringify({ label: [`${labelOf(swarm)}=${name}`] }));
     const path = swarm
       ? `/services?filters=${filters}`
       : `/containers/json?all=1&filters=${filters}`;
@@ -81,7 +83,18 @@ export function openPortainerRig(options: PortainerRigOptions): Rig {
       options: options.clusterOptions ?? {},
     },
     lacks: options.lacks ?? new Set(),
+    broken: {
+      healthCheck: { path: "/missing", intervalSeconds: 1, timeoutSeconds: 2, retries: 2 },
+    },
     count: async (name) => (await stacks(name)).length,
+
+    async running(name) {
+      const label = [`${labelOf(await swarmId())}=${name}`];
+      const filters = encodeURIComponent(JSON.stringify({ label, status: ["running"] }));
+      const path = `/endpoints/${endpointId}/docker/containers/json?filters=${filters}`;
+      const rows = await (await call("GET", path)).json() as { Id: string }[];
+      return rows.map(({ Id }) => Id);
+    },
 
     async plantForeign(name) {
       const swarm = await swarmId();

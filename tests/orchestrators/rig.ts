@@ -1,4 +1,5 @@
-import type { ClusterConnection } from "../../shared/orchestrators/types.ts";
+import { randomUUID } from "node:crypto";
+import type { ClusterConnection, WorkloadSpec } from "../../shared/orchestrators/types.ts";
 
 /** One engine that the contract is tried on, with a way to look at it past the driver. */
 export interface Rig {
@@ -9,15 +10,40 @@ export interface Rig {
   image: string;
   /** How many workloads bear the name. */
   count(name: string): Promise<number>;
+  /** The ids of its containers that run, also of those that are being ended. */
+  running(name: string): Promise<string[]>;
   /** Puts there what does not belong to us, and gives something that changes when it is touched. */
   plantForeign(name: string): Promise<void>;
   foreignMark(name: string): Promise<string>;
   removeForeign(name: string): Promise<void>;
   /** Whether this request makes the workload. */
   creates(method: string, path: string): boolean;
+  /** What makes replicas that never become ready. */
+  broken: Partial<WorkloadSpec>;
   /** What this engine cannot show; simulated nodes run no processes, for instance. */
   lacks: ReadonlySet<"logs" | "metrics" | "image failures" | "environment">;
   close(): Promise<void>;
+}
+
+/** An agent of its own for the engine. */
+export function specFor(rig: Rig, changes: Partial<WorkloadSpec> = {}): WorkloadSpec {
+  const agentId = randomUUID();
+  return {
+    agentId,
+    name: `contract-${agentId.slice(0, 8)}`,
+    image: rig.image,
+    replicas: 2,
+    environment: { HOME: "/agent", AGENT_NAME: "contract" },
+    resources: { memory: "128Mi", cpu: "250m" },
+    port: 3000,
+    healthCheck: { path: "/health", intervalSeconds: 1, timeoutSeconds: 2, retries: 3 },
+    labels: { team: 'ai $agents "quoted"' },
+    strategy: "rolling",
+    maxUnavailable: 1,
+    scaling: null,
+    revision: 1,
+    ...changes,
+  };
 }
 
 /** A `fetch` that tests put between driver and engine. */

@@ -2,8 +2,15 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import {
   composeFile,
+  otherService,
+  promoted,
   readReplicas,
+  readServiceReplicas,
+  sameReplicas,
+  SERVICE,
   swarmFile,
+  withCandidate,
+  withoutService,
   withReplicas,
 } from "../../shared/orchestrators/stack-file.ts";
 import {
@@ -45,13 +52,13 @@ type Service = Record<string, unknown> & {
   deploy: Record<string, unknown>;
 };
 
-function service(file: string): Service {
-  return (parse(file) as { services: Record<"eliza-agent", Service> }).services["eliza-agent"];
+function service(file: string, name: string = SERVICE): Service {
+  return (parse(file) as { services: Record<string, Service> }).services[name]!;
 }
 
-const files: [string, (of: WorkloadSpec) => string][] = [
-  ["compose", (of) => composeFile(of, {})],
-  ["swarm", (of) => swarmFile(of, {})],
+const files: [string, (of: WorkloadSpec, name?: string) => string][] = [
+  ["compose", (of, name) => composeFile(of, {}, name)],
+  ["swarm", (of, name) => swarmFile(of, {}, name)],
 ];
 
 describe.each(files)("the %s file", (_, render) => {
@@ -78,6 +85,15 @@ describe.each(files)("the %s file", (_, render) => {
     expect(service(render(spec)).labels).not.toHaveProperty(["com.docker.compose.project"]);
   });
 
+  it("gives the health check as it was asked for", () => {
+    const healthCheck = { path: "/live", intervalSeconds: 12, timeoutSeconds: 0.5, retries: 4 };
+    expect(service(render({ ...spec, healthCheck })).healthcheck).toMatchObject({
+      interval: "12s",
+      timeout: "0.5s",
+      retries: 4,
+    });
+  });
+
   it("gives limits in Docker's units", () => {
     expect(service(render(spec)).deploy).toMatchObject({
       replicas: 3,
@@ -101,6 +117,35 @@ describe.each(files)("the %s file", (_, render) => {
 
   it("leaves alone a file that it did not write", () => {
     expect(withReplicas("services:\n  a:\n    image: x\n", 2)).toBeNull();
+  });
+});
+
+describe.each(files)("a candidate in the %s file", (_, render) => {
+  const name = otherService(SERVICE);
+  const next = {
+    ...spec,
+    environment: { TOKEN: "another" },
+    labels: { text: "${AGENT_ENV_TOKEN}" },
+    revision: 8,
+  };
+  const both = withCandidate(render(spec), render(next, name))!;
+
+  it("stands beside what is reached, which stays as it is, with variables of its own", () => {
+    expect(service(both)).toEqual(service(render(spec)));
+    expect(service(both, name).environment).toMatchObject({ TOKEN: "${AGENT_NEXT_TOKEN}" });
+    expect(service(both, name).labels).toMatchObject({ text: "$${AGENT_ENV_TOKEN}" });
+    expect(readServiceReplicas(both)).toEqual({ [SERVICE]: 3, [name]: 3 });
+  });
+
+  it("leaves no trace when it goes, and none of the other when it takes over", () => {
+    expect(withoutService(both, name)).toBe(render(spec));
+    expect(promoted(both, name)).toBe(render(next, name));
+  });
+
+  it("is of the same replicas when only their number, their revision and the way to roll them differ", () => {
+    expect(sameReplicas(render(spec), render({ ...spec, replicas: 1, revision: 9 }))).toBe(true);
+    expect(sameReplicas(render(spec), render({ ...spec, strategy: "recreate" }))).toBe(true);
+    expect(sameReplicas(render(spec), render({ ...spec, image: "other" }))).toBe(false);
   });
 });
 

@@ -18,22 +18,38 @@ import { createKubernetesApi } from "./api.ts";
 import { autoscalerState, horizontalPodAutoscaler } from "./autoscaler.ts";
 import { examinePods } from "./examine.ts";
 import { clusterFigures } from "./figures.ts";
-import { CONTAINER, KINDS, manifests, objectName, RESTART_ANNOTATION } from "./manifests.ts";
+import {
+  CANDIDATE_ANNOTATION,
+  type Color,
+  COLOR_LABEL,
+  coloredName,
+  COLORS,
+  CONTAINER,
+  CONTENT_ANNOTATION,
+  contentOf,
+  frontManifests,
+  KINDS,
+  objectName,
+  otherColor,
+  RESTART_ANNOTATION,
+  rolloutOf,
+  setManifests,
+  type SetOptions,
+} from "./manifests.ts";
 import {
   anyObject,
+  colorOf,
   type Deployment,
   deployment,
-  findFailure,
-  isReady,
   ownedBy,
   podList,
+  podRevisionOf,
   presentPods,
   revisionOf,
-  rolledOut,
   service,
   servicePorts,
   serviceUrl,
-  toContainerState,
+  setState,
 } from "./state.ts";
 
 const HEALTH_TIMEOUT_MS = 5_000;
@@ -88,58 +104,146 @@ export function createKubernetesDriver(
   const now = options.now ?? Date.now;
   const selector = (agentId: string) => `${AGENT_LABEL}=${agentId}`;
 
-  async function ownDeployment(
-    name: string,
-    agentId: string,
-    signal: AbortSignal,
-  ): Promise<Deployment | null> {
-    const found = await api.get("Deployment", objectName(name), deployment, signal);
-    return found && ownedBy(found, agentId) ? found : null;
+  /** The set of replicas that is reached, and one that stands ready to take over from it. */
+  async function ownSets(name: string, agentId: string, signal: AbortSignal): Promise<Sets> {
+    const found = await Promise.all(
+      COLORS.map((color) => api.get("Deployment", coloredName(name, color), deployment, signal)),
+    );
+    const own = found.filter((one) => one !== null)
+      .filter((one) => ownedBy(one, agentId) && !one.metadata.deletionTimestamp);
+    // One that is alone is reached, whatever its mark says: whoever promoted it was killed before taking it off.
+    const reached = own.find((one) => !isMarked(one)) ?? own[0] ?? null;
+    return { reached, candidate: own.find((one) => one !== reached) ?? null };
   }
 
   /** Applying by force would take over whatever bears the name, so every object is looked at first. */
-  async function checkNames(spec: WorkloadSpec, signal: AbortSignal): Promise<void> {
-    const name = objectName(spec.name);
-    if (name === "") throw nameTaken(spec.name);
+  async function checkNames(spec: WorkloadSpec, color: Color, signal: AbortSignal): Promise<void> {
+    const plain = objectName(spec.name);
+    if (plain === "") throw nameTaken(spec.name);
     await Promise.all(KINDS.map(async ({ kind }) => {
+      const name = isOfSet(kind) ? coloredName(spec.name, color) : plain;
       const found = await api.get(kind, name, anyObject, signal);
       if (found && !ownedBy(found, spec.agentId)) throw nameTaken(spec.name);
     }));
   }
 
-  async function applyAll(
+  async function applySet(spec: WorkloadSpec, set: SetOptions, signal: AbortSignal): Promise<void> {
+    for (const manifest of await setManifests(spec, set)) {
+      await api.apply(manifest, coloredName(spec.name, set.color), signal);
+    }
+  }
+
+  async function applyFront(
     spec: WorkloadSpec,
-    replicas: number,
-    restart: string | null,
+    color: Color | null,
     signal: AbortSignal,
   ): Promise<void> {
-    const name = objectName(spec.name);
-    for (const manifest of manifests(spec, cluster.options, replicas, restart)) {
-      await api.apply(manifest, name, signal);
+    for (const manifest of frontManifests(spec, cluster.options, color)) {
+      await api.apply(manifest, objectName(spec.name), signal);
     }
     if (!spec.scaling) await deleteOwn("HorizontalPodAutoscaler", spec, signal);
     if (spec.port === null) await deleteOwn("Service", spec, signal);
+  }
+
+  /** The revision that its pods are called, when they are what `spec` asks for already; else null. */
+  async function unchangedPods(
+    spec: WorkloadSpec,
+    reached: Deployment,
+    signal: AbortSignal,
+  ): Promise<number | null> {
+    const name = coloredName(spec.name, colorOf(reached));
+    const secret = await api.get("Secret", name, anyObject, signal);
+    const revision = podRevisionOf(reached);
+    if (!secret || revision === null || !ownedBy(secret, spec.agentId)) return null;
+    const content = secret.metadata.annotations?.[CONTENT_ANNOTATION];
+    return content === await contentOf(spec, revision) ? revision : null;
+  }
+
+  /** Brings what is reached to `spec`, and takes a candidate away. */
+  async function applyReached(
+    spec: WorkloadSpec,
+    before: Deployment | null,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const color = before ? colorOf(before) : "blue";
+    await checkNames(spec, color, signal);
+    await applySet(spec, {
+      color,
+      replicas: wantedReplicas(spec, before),
+      restart: restartOf(before),
+      podRevision: (before && await unchangedPods(spec, before, signal)) ?? spec.revision,
+      selector: before?.spec.selector?.matchLabels ?? null,
+      candidate: false,
+    }, signal);
+    await applyFront(spec, before && !isColored(before) ? null : color, signal);
+    await deleteSet(spec, otherColor(color), signal);
+  }
+
+  /** Whether `spec` is to stand beside what is reached first. */
+  async function goesBeside(
+    spec: WorkloadSpec,
+    reached: Deployment,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    return spec.strategy === "blue-green" && reached.spec.replicas > 0 && spec.replicas > 0 &&
+      // The Service could not tell pods from before there were two sets from the new ones.
+      isColored(reached) && revisionOf(reached) !== spec.revision &&
+      (await unchangedPods(spec, reached, signal)) === null;
+  }
+
+  async function bring(spec: WorkloadSpec, reached: Deployment, signal: AbortSignal) {
+    if (!(await goesBeside(spec, reached, signal))) {
+      return await applyReached(spec, reached, signal);
+    }
+    const color = otherColor(colorOf(reached));
+    await checkNames(spec, color, signal);
+    if (isMarked(reached)) await unmark(spec.name, colorOf(reached), signal);
+    await applySet(spec, {
+      color,
+      replicas: wantedReplicas(spec, reached),
+      restart: null,
+      podRevision: spec.revision,
+      selector: null,
+      candidate: true,
+    }, signal);
+  }
+
+  async function unmark(name: string, color: Color, signal: AbortSignal): Promise<void> {
+    const metadata = { annotations: { [CANDIDATE_ANNOTATION]: null } };
+    await patchDeployment(name, color, { metadata }, signal);
   }
 
   async function deleteOwn(
     kind: (typeof REMOVAL)[number],
     of: { agentId: string },
     signal: AbortSignal,
+    only?: string,
   ): Promise<void> {
     for (const { metadata } of await api.list(kind, selector(of.agentId), signal)) {
+      if (only !== undefined && metadata.name !== only) continue;
       await api.delete(kind, metadata.name, metadata.uid, signal);
     }
   }
 
+  async function deleteSet(
+    of: { agentId: string; name: string },
+    color: Color,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (const kind of REMOVAL.filter(isOfSet)) {
+      await deleteOwn(kind, of, signal, coloredName(of.name, color));
+    }
+  }
+
   async function deploy(spec: WorkloadSpec, signal: AbortSignal): Promise<WorkloadRef> {
-    await checkNames(spec, signal);
-    const before = await ownDeployment(spec.name, spec.agentId, signal);
-    await applyAll(spec, wantedReplicas(spec, before), restartOf(before), signal);
-    const after = await ownDeployment(spec.name, spec.agentId, signal);
+    const { reached } = await ownSets(spec.name, spec.agentId, signal);
+    if (reached) await bring(spec, reached, signal);
+    else await applyReached(spec, null, signal);
+    const after = await ownSets(spec.name, spec.agentId, signal);
     return {
       agentId: spec.agentId,
       name: spec.name,
-      stackId: after?.metadata.uid || null,
+      stackId: after.reached?.metadata.uid || null,
       namespace: api.namespace,
       orchestrator: options.orchestrator,
       endpointId: cluster.endpointId,
@@ -148,6 +252,7 @@ export function createKubernetesDriver(
 
   async function patchDeployment(
     name: string,
+    color: Color,
     body: unknown,
     signal: AbortSignal,
     subresource = "",
@@ -156,7 +261,7 @@ export function createKubernetesDriver(
     await api.http.send(
       {
         method: "PATCH",
-        path: api.path("Deployment", objectName(name)) + subresource,
+        path: api.path("Deployment", coloredName(name, color)) + subresource,
         query: { fieldManager: "agent-launchpad" },
         contentType,
         body,
@@ -170,46 +275,67 @@ export function createKubernetesDriver(
     deploy,
 
     async update(ref, spec, signal) {
-      const before = await ownDeployment(ref.name, ref.agentId, signal);
-      if (!before) throw workloadMissing(ref.name);
-      if (before.spec.replicas === 0) return;
-      await checkNames(spec, signal);
-      await applyAll(spec, wantedReplicas(spec, before), restartOf(before), signal);
+      const { reached } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) throw workloadMissing(ref.name);
+      if (reached.spec.replicas === 0) return;
+      await bring(spec, reached, signal);
+    },
+
+    async promote(ref, spec, signal) {
+      const { reached, candidate } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) throw workloadMissing(ref.name);
+      const next = candidate ?? reached;
+      if (revisionOf(next) !== spec.revision) return;
+      const color = colorOf(next);
+      if (candidate) {
+        await checkNames(spec, color, signal);
+        await applyFront(spec, color, signal);
+        await deleteSet(spec, colorOf(reached), signal);
+      }
+      if (isMarked(next)) await unmark(ref.name, color, signal);
     },
 
     async scale(ref, spec, signal) {
-      const before = await ownDeployment(ref.name, ref.agentId, signal);
-      if (!before) throw workloadMissing(ref.name);
-      if (before.spec.replicas === 0) return;
+      const { reached, candidate } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) throw workloadMissing(ref.name);
+      if (reached.spec.replicas === 0) return;
+      const color = colorOf(reached);
       // First the bounds: an autoscaler with the old ones would undo the new count.
-      const bounds = manifests(spec, cluster.options, spec.replicas, null).find(({ kind }) =>
+      const bounds = frontManifests(spec, cluster.options, color).find(({ kind }) =>
         kind === "HorizontalPodAutoscaler"
       );
       if (bounds) {
-        await checkNames(spec, signal);
+        await checkNames(spec, color, signal);
         await api.apply(bounds, objectName(spec.name), signal);
       } else await deleteOwn("HorizontalPodAutoscaler", ref, signal);
-      await patchDeployment(ref.name, { spec: { replicas: spec.replicas } }, signal, "/scale");
       await patchDeployment(
         ref.name,
+        color,
+        { spec: { replicas: spec.replicas } },
+        signal,
+        "/scale",
+      );
+      await patchDeployment(
+        ref.name,
+        color,
         { metadata: { annotations: { [REVISION_LABEL]: String(spec.revision) } } },
         signal,
       );
+      if (candidate) await deleteSet(ref, colorOf(candidate), signal);
     },
 
     async restart(ref, spec, signal, request) {
-      const before = await ownDeployment(ref.name, ref.agentId, signal);
-      if (!before) throw workloadMissing(ref.name);
+      const { reached } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) throw workloadMissing(ref.name);
       const id = request?.id ?? new Date(now()).toISOString();
-      if (restartOf(before) === id) return;
+      if (restartOf(reached) === id) return;
       await patchDeployment(
         ref.name,
+        colorOf(reached),
         {
           spec: {
-            strategy: spec.strategy === "recreate" ? { type: "Recreate", rollingUpdate: null } : {
-              type: "RollingUpdate",
-              rollingUpdate: { maxUnavailable: Math.max(1, spec.maxUnavailable) },
-            },
+            // Null takes what the other way of rolling out had said away.
+            strategy: { rollingUpdate: null, ...rolloutOf(spec) },
             template: { metadata: { annotations: { [RESTART_ANNOTATION]: id } } },
           },
         },
@@ -224,11 +350,13 @@ export function createKubernetesDriver(
     },
 
     async stop(ref, signal) {
-      const before = await ownDeployment(ref.name, ref.agentId, signal);
-      if (!before) throw workloadMissing(ref.name);
-      if (before.spec.replicas === 0) return;
+      const { reached, candidate } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) throw workloadMissing(ref.name);
+      if (candidate) await deleteSet(ref, colorOf(candidate), signal);
+      if (reached.spec.replicas === 0) return;
       // With no replicas an autoscaler pauses by itself.
-      await patchDeployment(ref.name, { spec: { replicas: 0 } }, signal, "/scale");
+      const none = { spec: { replicas: 0 } };
+      await patchDeployment(ref.name, colorOf(reached), none, signal, "/scale");
     },
 
     async remove(ref, signal) {
@@ -236,9 +364,8 @@ export function createKubernetesDriver(
     },
 
     async inspect(ref, signal) {
-      const name = objectName(ref.name);
-      const found = await ownDeployment(ref.name, ref.agentId, signal);
-      if (!found || found.metadata.deletionTimestamp) return null;
+      const { reached, candidate } = await ownSets(ref.name, ref.agentId, signal);
+      if (!reached) return null;
       const [{ data: list }, exposed, scaler] = await Promise.all([
         api.http.json(
           {
@@ -248,44 +375,59 @@ export function createKubernetesDriver(
           podList,
           signal,
         ),
-        api.get("Service", name, service, signal),
+        api.get("Service", objectName(ref.name), service, signal),
         ref.autoscaled
-          ? api.get("HorizontalPodAutoscaler", name, horizontalPodAutoscaler, signal)
+          ? api.get(
+            "HorizontalPodAutoscaler",
+            objectName(ref.name),
+            horizontalPodAutoscaler,
+            signal,
+          )
           : null,
       ]);
-      const pods = presentPods(list?.items ?? [], ref.agentId);
-      const desired = found.spec.replicas;
-      const inactive = desired === 0;
-      const failed = inactive ? null : findFailure(found, pods, now());
-      const done = rolledOut(found) && pods.length === desired;
-      const hopeless = failed !== null && failed.code === "DEPLOYMENT_FAILED";
+      const all = presentPods(list?.items ?? [], ref.agentId);
+      const main = setState(reached, all, now());
+      const second = candidate && setState(candidate, all, now());
+      const inactive = main.desired === 0;
+      const ports = servicePorts(exposed);
       return {
         ref: {
           ...ref,
-          stackId: found.metadata.uid || null,
+          stackId: reached.metadata.uid || null,
           namespace: api.namespace,
           orchestrator: options.orchestrator,
           endpointId: cluster.endpointId,
         },
-        status: inactive ? "inactive" : hopeless ? "failed" : done ? "active" : "deploying",
-        revision: revisionOf(found),
-        desired,
-        ready: pods.filter(isReady).length,
-        settled: done && failed === null,
-        containers: pods.map((one) => toContainerState(one, now())),
-        services: [{
-          id: found.metadata.uid,
-          name,
-          image: found.spec.template.spec.containers[0]?.image ?? "",
-          replicas: {
-            running: pods.filter(({ status }) => status.phase === "Running").length,
-            desired,
-          },
-          ports: servicePorts(exposed),
-        }],
+        status: inactive
+          ? "inactive"
+          : main.hopeless
+          ? "failed"
+          : main.done
+          ? "active"
+          : "deploying",
+        revision: main.revision,
+        desired: main.desired,
+        ready: main.ready,
+        settled: main.done && main.failure === null && second === null,
+        candidate: second && {
+          revision: second.revision,
+          desired: second.desired,
+          ready: second.ready,
+          settled: second.done && second.failure === null,
+          failed: second.hopeless,
+          failure: second.failure,
+        },
+        containers: [
+          ...main.containers,
+          ...(second?.containers ?? []).map((one) => ({ ...one, candidate: true as const })),
+        ],
+        services: [
+          { ...main.service, ports },
+          ...(second ? [{ ...second.service, ports: [] }] : []),
+        ],
         url: serviceUrl(exposed, cluster.options.publicHost ?? null),
-        consoleUrl: options.consoleUrl(api.namespace, name),
-        failure: failed,
+        consoleUrl: options.consoleUrl(api.namespace, reached.metadata.name),
+        failure: main.failure,
         ...(scaler && ownedBy(scaler, ref.agentId) ? { autoscaler: autoscalerState(scaler) } : {}),
       };
     },
@@ -365,8 +507,8 @@ export function createKubernetesDriver(
     },
 
     async examine(ref, _request, signal) {
-      const found = await ownDeployment(ref.name, ref.agentId, signal);
-      return found === null ? null : await examinePods(api, ref.agentId, signal);
+      const { reached } = await ownSets(ref.name, ref.agentId, signal);
+      return reached === null ? null : await examinePods(api, ref.agentId, signal);
     },
 
     async health(signal) {
@@ -416,6 +558,25 @@ export function createKubernetesDriver(
       }
     },
   };
+}
+
+interface Sets {
+  reached: Deployment | null;
+  candidate: Deployment | null;
+}
+
+/** Each set of replicas has its own; the others are there once, whichever set is reached. */
+function isOfSet(kind: (typeof KINDS)[number]["kind"]): boolean {
+  return kind === "Deployment" || kind === "Secret" || kind === "ConfigMap";
+}
+
+function isMarked(object: Deployment): boolean {
+  return object.metadata.annotations?.[CANDIDATE_ANNOTATION] !== undefined;
+}
+
+/** Whether its pods say which set they are of. */
+function isColored(object: Deployment): boolean {
+  return object.spec.template.metadata?.labels?.[COLOR_LABEL] !== undefined;
 }
 
 function restartOf(object: Deployment | null): string | null {

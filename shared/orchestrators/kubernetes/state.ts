@@ -6,9 +6,10 @@ import type {
   ContainerState,
   ContainerStatus,
   ServicePort,
+  ServiceState,
   WorkloadFailure,
 } from "../types.ts";
-import { CONTAINER } from "./manifests.ts";
+import { type Color, COLOR_LABEL, CONTAINER } from "./manifests.ts";
 
 const metadata = z.object({
   name: z.string(),
@@ -31,8 +32,12 @@ export const deployment = z.object({
   metadata,
   spec: z.object({
     replicas: z.number().default(1),
+    selector: z.object({ matchLabels: z.record(z.string(), z.string()).nullish() }).nullish(),
     template: z.object({
-      metadata: z.object({ annotations: z.record(z.string(), z.string()).nullish() }).nullish(),
+      metadata: z.object({
+        labels: z.record(z.string(), z.string()).nullish(),
+        annotations: z.record(z.string(), z.string()).nullish(),
+      }).nullish(),
       spec: z.object({ containers: z.array(z.object({ image: z.string().default("") })) }),
     }),
   }),
@@ -121,12 +126,25 @@ export function ownedBy(object: { metadata: z.output<typeof metadata> }, agentId
 }
 
 export function revisionOf(object: Deployment): number | null {
-  const revision = Number(object.metadata.annotations?.[REVISION_LABEL] ?? NaN);
-  return Number.isInteger(revision) ? revision : null;
+  return wholeNumber(object.metadata.annotations?.[REVISION_LABEL]);
+}
+
+/** The revision that its pods are called: what runs may have been given a later one without being changed. */
+export function podRevisionOf(object: Deployment): number | null {
+  return wholeNumber(object.spec.template.metadata?.annotations?.[REVISION_LABEL]);
+}
+
+function wholeNumber(text: string | undefined): number | null {
+  const value = Number(text ?? NaN);
+  return Number.isInteger(value) ? value : null;
+}
+
+export function colorOf({ metadata: { labels } }: { metadata: z.output<typeof metadata> }): Color {
+  return labels?.[COLOR_LABEL] === "green" ? "green" : "blue";
 }
 
 /** The controller has seen the present spec, and every replica is of it and available; nothing old is left. */
-export function rolledOut(object: Deployment): boolean {
+function rolledOut(object: Deployment): boolean {
   const { spec, status, metadata } = object;
   return (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
     status.updatedReplicas === spec.replicas &&
@@ -143,7 +161,46 @@ export function presentPods(pods: Pod[], agentId: string): Pod[] {
     .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
 }
 
-export function toContainerState(one: Pod, now: number): ContainerState {
+/** One set of replicas. */
+export interface SetState {
+  revision: number | null;
+  desired: number;
+  ready: number;
+  /** The rollout is over. */
+  done: boolean;
+  failure: WorkloadFailure | null;
+  /** That waiting will not mend it. */
+  hopeless: boolean;
+  containers: ContainerState[];
+  service: Omit<ServiceState, "ports">;
+}
+
+/** @param all the workload's pods, of both sets */
+export function setState(object: Deployment, all: Pod[], now: number): SetState {
+  const pods = all.filter((one) => colorOf(one) === colorOf(object));
+  const desired = object.spec.replicas;
+  const found = desired === 0 ? null : findFailure(object, pods, now);
+  return {
+    revision: revisionOf(object),
+    desired,
+    ready: pods.filter(isReady).length,
+    done: rolledOut(object) && pods.length === desired,
+    failure: found,
+    hopeless: found?.code === "DEPLOYMENT_FAILED",
+    containers: pods.map((one) => toContainerState(one, now)),
+    service: {
+      id: object.metadata.uid,
+      name: object.metadata.name,
+      image: object.spec.template.spec.containers[0]?.image ?? "",
+      replicas: {
+        running: pods.filter(({ status }) => status.phase === "Running").length,
+        desired,
+      },
+    },
+  };
+}
+
+function toContainerState(one: Pod, now: number): ContainerState {
   const status = one.status.containerStatuses?.find(({ name }) => name === CONTAINER);
   const running = status?.state?.running;
   const ended = status?.state?.terminated ?? (running ? null : status?.lastState?.terminated);
@@ -167,7 +224,7 @@ export function toContainerState(one: Pod, now: number): ContainerState {
   };
 }
 
-export function isReady(one: Pod): boolean {
+function isReady(one: Pod): boolean {
   return one.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ??
     false;
 }
@@ -192,7 +249,7 @@ function toHealth(one: Pod, now: number): ContainerHealth | null {
 }
 
 /** Why it is not getting there; null when nothing is known to be wrong. */
-export function findFailure(object: Deployment, pods: Pod[], now: number): WorkloadFailure | null {
+function findFailure(object: Deployment, pods: Pod[], now: number): WorkloadFailure | null {
   for (const one of pods) {
     const found = podFailure(one);
     if (found) return found;

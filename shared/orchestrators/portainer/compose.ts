@@ -14,9 +14,9 @@ import type {
   ContainerState,
   ServiceState,
   WorkloadFailure,
-  WorkloadState,
+  WorkloadSpec,
 } from "../types.ts";
-import { STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
+import { type Stack, STACK_INACTIVE } from "./api.ts";
 import { claimVolume, unclaimVolume } from "./claims.ts";
 import {
   belongsTo,
@@ -29,11 +29,13 @@ import {
   publishedPorts,
   toContainerState,
 } from "./containers.ts";
+import { candidateOf, sameCounts, serviceMark, serviceOf } from "./colors.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 import { ensureImage } from "./images.ts";
-import { describeNetworks, removeNetworks } from "./networks.ts";
+import { removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
-import { describeVolumes, removeVolumes } from "./volumes.ts";
+import { isReady, type ReplicaSet, workloadState } from "./state.ts";
+import { removeVolumes } from "./volumes.ts";
 
 const PROJECT_LABEL = "com.docker.compose.project";
 const SERVICE_LABEL = "com.docker.compose.service";
@@ -57,22 +59,58 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       .sort((a, b) => containerNumber(a) - containerNumber(b));
   }
 
-  async function states(name: string, agentId: string, signal: AbortSignal) {
-    const details = await inspectContainers(
-      api,
-      await ownContainers(name, agentId, signal),
+  /** The containers that are reached, not those of a candidate. */
+  async function reachedStates(
+    spec: WorkloadSpec,
+    stack: Stack | null,
+    signal: AbortSignal,
+  ): Promise<ContainerState[]> {
+    const candidate = candidateOf(stack);
+    const all = await ownContainers(spec.name, spec.agentId, signal);
+    const reached = all.filter(({ Labels }) => composeService(Labels) !== candidate?.service);
+    const details = await inspectContainers(api, reached, signal);
+    return details.map((container) => toContainerState(container));
+  }
+
+  async function stopContainer(id: string, signal: AbortSignal): Promise<void> {
+    await api.docker.send(
+      {
+        method: "POST",
+        path: `/containers/${id}/stop`,
+        query: { t: STOP_GRACE_SECONDS },
+        timeoutMs: api.deployTimeoutMs,
+        // 304: it has ended already.
+        accept: [304, 404],
+      },
       signal,
     );
-    return details.map((container) => toContainerState(container));
+  }
+
+  async function removeContainer(id: string, signal: AbortSignal): Promise<void> {
+    await api.docker.send(
+      {
+        method: "DELETE",
+        path: `/containers/${id}`,
+        query: { force: true, v: true },
+        // 409: it is being removed already.
+        accept: [404, 409],
+      },
+      signal,
+    );
   }
 
   return {
     orchestrator: "portainer-compose",
     swarmId: null,
+    rolls: false,
 
-    render: (spec) => ({
-      file: composeFile(spec, options),
-      variables: stackVariables(spec, environmentOf(spec), envFileValue),
+    render: (spec, service) => ({
+      file: composeFile(spec, options, service),
+      variables: stackVariables(
+        { ...spec, service: serviceMark(service) },
+        environmentOf(spec),
+        envFileValue,
+      ),
     }),
 
     async remains(name, agentId, signal) {
@@ -88,26 +126,33 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
 
     async clean(name, agentId, signal) {
       const containers = await ownContainers(name, agentId, signal);
-      await mapLimited(containers, 8, (container) =>
-        api.docker.send(
-          {
-            method: "DELETE",
-            path: `/containers/${container.Id}`,
-            query: { force: true, v: true },
-            accept: [404, 409],
-          },
-          signal,
-        ));
+      await mapLimited(containers, 8, ({ Id }) => removeContainer(Id, signal));
       if (containers.length > 0) await removeNetworks(context, `${PROJECT_LABEL}=${name}`, signal);
     },
 
     removeVolumes: (name, owner, signal) =>
       removeVolumes(context, `${PROJECT_LABEL}=${name}`, owner, signal),
 
-    async intact(spec, signal) {
+    async intact(spec, replicas, signal) {
       const containers = await ownContainers(spec.name, spec.agentId, signal);
-      return containers.length === spec.replicas &&
+      const counts = countBy(containers.map(({ Labels }) => composeService(Labels)));
+      return sameCounts(counts, replicas) &&
         containers.every(({ State }) => State === "running" || State === "restarting");
+    },
+
+    async prune(spec, services, signal) {
+      const containers = await ownContainers(spec.name, spec.agentId, signal);
+      const strays = containers.filter(({ Labels }) => !services.includes(composeService(Labels)));
+      await mapLimited(strays, 8, async ({ Id }) => {
+        await stopContainer(Id, signal);
+        await removeContainer(Id, signal);
+      });
+    },
+
+    // A file that asks for no replica is refused: compose has "no container to start" then.
+    async drain(spec, signal) {
+      const containers = await ownContainers(spec.name, spec.agentId, signal);
+      await mapLimited(containers, 8, ({ Id }) => stopContainer(Id, signal));
     },
 
     claim: (name, claim, signal) => claimVolume(api, name, claim, signal),
@@ -119,13 +164,13 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       }
     },
 
-    async restart(spec, request, signal) {
+    async restart(spec, stack, request, signal) {
       const offset = await clockOffset(context, signal);
       const asked = request ? Date.parse(request.requestedAt) : NaN;
       // On the engine's clock: it is the one that stamps the containers.
       const since = (Number.isNaN(asked) ? context.now() : asked) - offset;
       while (true) {
-        const present = await states(spec.name, spec.agentId, signal);
+        const present = await reachedStates(spec, stack, signal);
         const old = present.filter(({ startedAt }) => !startedAt || Date.parse(startedAt) < since);
         if (old.length === 0) return;
         stopAtFailure(present.filter((container) => !old.includes(container)));
@@ -161,60 +206,66 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
       if (stack === null && listed.length === 0) return null;
       const inactive = stack?.Status === STACK_INACTIVE;
       const details = await inspectContainers(api, listed, signal);
-      const containers = details.map((container) => toContainerState(container));
       const wanted = stack && !inactive
         ? readServiceReplicas(await api.stackFile(stack.Id, signal))
         : {};
-      const counts = Object.values(wanted);
-      const desired = inactive
-        ? 0
-        : counts.length === 0
-        ? containers.length
-        : counts.reduce((sum, count) => sum + count, 0);
-      const ready = containers.filter(isReady).length;
-      const found = inactive ? null : findFailure(containers);
-      const ports = publishedPorts(details);
-      const starting = stack === null || stack.Status === STACK_DEPLOYING ||
-        containers.length !== desired ||
-        containers.some(({ status, health }) => status === "created" || health === "starting");
-      const state: WorkloadState = {
-        ref: {
-          ...ref,
-          stackId: stack ? String(stack.Id) : null,
-          orchestrator: "portainer-compose",
-          endpointId: api.endpointId,
-        },
-        status: inactive
-          ? "inactive"
-          : found && found.code !== "CONTAINER_UNHEALTHY"
-          ? "failed"
-          : starting
-          ? "deploying"
-          : "active",
-        revision: stack && (readMark(stack.Env)?.revision ?? null),
-        desired,
-        ready,
-        settled: inactive
-          ? containers.every(({ status }) => status !== "running" && status !== "restarting")
-          : !starting && found === null && ready === desired,
-        containers,
-        services: servicesOf(ref.name, details, inactive ? {} : wanted, desired),
-        ...(ref.composed
-          ? {
-            networks: await describeNetworks(context, `${PROJECT_LABEL}=${ref.name}`, signal),
-            volumes: await describeVolumes(
-              context,
-              `${PROJECT_LABEL}=${ref.name}`,
-              ref.agentId,
-              signal,
-            ),
-          }
-          : {}),
-        url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
-        consoleUrl: stack && context.consoleUrl(stack),
-        failure: found,
+      const mark = stack && readMark(stack.Env);
+      const candidate = inactive ? undefined : mark?.candidate;
+      // What is named by neither is about to become a candidate, or was reached until now.
+      const reachedService = stack && !ref.composed ? serviceOf({ variables: stack.Env }) : null;
+      const names = Object.keys(wanted);
+      const isReached = ({ Config }: InspectedContainer) => {
+        const name = composeService(Config.Labels);
+        return reachedService !== null
+          ? name === reachedService
+          : names.length === 0 || names.includes(name);
       };
-      return state;
+      const setOf = (
+        revision: number | null,
+        own: InspectedContainer[],
+        services: string[],
+      ): ReplicaSet => {
+        const containers = own.map((container) => toContainerState(container));
+        const found = inactive ? null : findFailure(containers);
+        return {
+          revision,
+          desired: inactive
+            ? 0
+            : services.some((name) => name in wanted)
+            ? services.reduce((sum, name) => sum + (wanted[name] ?? 0), 0)
+            : containers.length,
+          containers,
+          changing: false,
+          failure: found,
+          hopeless: found !== null && found.code !== "CONTAINER_UNHEALTHY",
+        };
+      };
+      const reached = details.filter(isReached);
+      const others = details.filter((container) => !isReached(container));
+      const set = setOf(
+        mark?.revision ?? null,
+        reached,
+        reachedService === null ? names : [reachedService],
+      );
+      return await workloadState(context, "portainer-compose", ref, stack, {
+        reached: set,
+        candidate: candidate
+          ? setOf(candidate.revision, others, [candidate.service])
+          : others.length > 0 && !inactive
+          ? { ...setOf(null, others, []), changing: true }
+          : null,
+        services: servicesOf(
+          ref.name,
+          [...reached, ...others],
+          inactive ? {} : wanted,
+          set.desired,
+        ),
+        ports: publishedPorts(reached),
+        ended: details.every(({ State }) =>
+          State.Status !== "running" && State.Status !== "restarting"
+        ),
+        label: `${PROJECT_LABEL}=${ref.name}`,
+      }, signal);
     },
 
     async locate(ref, containerId, signal) {
@@ -243,9 +294,14 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
   };
 }
 
-export function isReady(container: ContainerState): boolean {
-  return container.status === "running" &&
-    (container.health === null || container.health === "healthy");
+function composeService(labels: Record<string, string> | null | undefined): string {
+  return labels?.[SERVICE_LABEL] ?? SERVICE;
+}
+
+function countBy(names: string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
 }
 
 /** The services of which there are containers, with their share of both. */
@@ -257,7 +313,7 @@ function servicesOf(
 ): ServiceState[] {
   const groups = new Map<string, InspectedContainer[]>();
   for (const one of details) {
-    const name = one.Config.Labels?.[SERVICE_LABEL] ?? SERVICE;
+    const name = composeService(one.Config.Labels);
     groups.set(name, [...groups.get(name) ?? [], one]);
   }
   return [...groups].map(([name, members]) => ({

@@ -18,6 +18,7 @@ import { engineFigures, engineSize, swarmNodes } from "./figures.ts";
 import { readDockerLogs } from "./logs.ts";
 import {
   deployStack,
+  promoteStack,
   removeStack,
   scaleStack,
   stackIfOwn,
@@ -133,6 +134,12 @@ export function createPortainerDriver(
       await updateStack(backend.context, backend.docker, spec, signal);
     },
 
+    async promote(ref, spec, signal) {
+      const backend = await connect(signal);
+      if ("kubernetes" in backend) return await backend.kubernetes.promote(ref, spec, signal);
+      await promoteStack(backend.context, backend.docker, spec, signal);
+    },
+
     async scale(ref, spec, signal) {
       const backend = await connect(signal);
       if ("kubernetes" in backend) return await backend.kubernetes.scale(ref, spec, signal);
@@ -144,7 +151,8 @@ export function createPortainerDriver(
       if ("kubernetes" in backend) {
         return await backend.kubernetes.restart(ref, spec, signal, request);
       }
-      await backend.docker.restart(spec, request, signal);
+      const found = await stackIfOwn(backend.context, ref.name, ref.agentId, signal);
+      await backend.docker.restart(spec, found?.stack ?? null, request, signal);
     },
 
     async start(ref, spec, signal) {

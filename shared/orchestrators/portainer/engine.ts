@@ -55,14 +55,28 @@ export interface DockerEngine {
   readonly orchestrator: OrchestratorKind;
   /** Null for a standalone engine. */
   readonly swarmId: string | null;
-  render(spec: WorkloadSpec): StackContent;
+  /** Only a Swarm replaces replicas one after the other by itself. */
+  readonly rolls: boolean;
+  /** `service` names the one service that an agent is. */
+  render(spec: WorkloadSpec, service?: string): StackContent;
   remains(name: string, agentId: string, signal: AbortSignal): Promise<Remains>;
   /** Removes what carries the agent's label under this stack name. */
   clean(name: string, agentId: string, signal: AbortSignal): Promise<void>;
   /** Removes the volumes of a stack that is gone, its own only. */
   removeVolumes(name: string, owner: string, signal: AbortSignal): Promise<void>;
-  /** Nothing that the present stack file asks for is missing, so that sending it again would change nothing. */
-  intact(spec: WorkloadSpec, signal: AbortSignal): Promise<boolean>;
+  /**
+   * Nothing that the stack file asks for is missing and nothing else is there, so that sending it again would change
+   * nothing. `replicas` are those of each service.
+   */
+  intact(
+    spec: WorkloadSpec,
+    replicas: Record<string, number>,
+    signal: AbortSignal,
+  ): Promise<boolean>;
+  /** Ends what belongs to none of these services. */
+  prune(spec: WorkloadSpec, services: string[], signal: AbortSignal): Promise<void>;
+  /** Ends every replica and settles when none runs. What is sent next brings them back. */
+  drain(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   /**
    * Marks on the engine that this stack is about to be created, so that another process sees it before anything else
    * is to be seen. Null when the mark was set, else whose stands. An engine that does not let us counts as marked.
@@ -72,8 +86,10 @@ export interface DockerEngine {
   unclaim(name: string, id: string | null, signal: AbortSignal): Promise<void>;
   /** Makes ready what the stack needs: the images on a standalone engine, a free network name on a Swarm. */
   prepare(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
+  /** Not of the candidate. */
   restart(
     spec: WorkloadSpec,
+    stack: Stack | null,
     request: RestartRequest | undefined,
     signal: AbortSignal,
   ): Promise<void>;

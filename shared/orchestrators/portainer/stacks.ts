@@ -1,9 +1,17 @@
 import { OrchestratorError } from "../errors.ts";
 import { nameTaken, workloadMissing } from "../failures.ts";
-import { withReplicas } from "../stack-file.ts";
-import { readMark, type StackVariable, withRevision } from "../stack-variables.ts";
+import { readServiceReplicas, withReplicas } from "../stack-file.ts";
+import { readMark, sameVariables, withRevision } from "../stack-variables.ts";
 import type { WorkloadRef, WorkloadSpec } from "../types.ts";
 import { type Stack, STACK_DEPLOYING, STACK_INACTIVE, type StackContent } from "./api.ts";
+import {
+  besideIt,
+  candidateOf,
+  isSame,
+  promotedContent,
+  serviceOf,
+  withoutCandidate,
+} from "./colors.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 
 /** Portainer records a stack only when its containers stand. So long may it take after the last one was made. */
@@ -70,7 +78,6 @@ async function createOrAdopt(
   spec: WorkloadSpec,
   signal: AbortSignal,
 ): Promise<Stack> {
-  const content = engine.render(spec);
   let found = await ownStack(context, spec.name, spec.agentId, signal);
   if (!found && (await awaitRemains(context, engine, spec, signal))) {
     found = await ownStack(context, spec.name, spec.agentId, signal);
@@ -81,8 +88,8 @@ async function createOrAdopt(
       // It may have been made between the first look and the claim.
       await ownStack(context, spec.name, spec.agentId, signal);
   }
-  if (!found) return await createStack(context, engine, spec, content, signal);
-  await adopt(context, engine, spec, content, found, signal);
+  if (!found) return await createStack(context, engine, spec, signal);
+  await adopt(context, engine, spec, found, signal);
   return found.stack;
 }
 
@@ -133,7 +140,29 @@ export async function updateStack(
   const found = await ownStack(context, spec.name, spec.agentId, signal);
   if (!found) throw workloadMissing(spec.name);
   if (found.stack.Status === STACK_INACTIVE) return;
-  await adopt(context, engine, spec, engine.render(spec), found, signal);
+  await adopt(context, engine, spec, found, signal);
+}
+
+/** Lets the candidate of this revision take over. */
+export async function promoteStack(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await ownStack(context, spec.name, spec.agentId, signal);
+  if (!found) throw workloadMissing(spec.name);
+  const candidate = candidateOf(found.stack);
+  if (candidate?.revision !== spec.revision) {
+    // Perhaps because whoever promoted it before was killed before all was cleared away.
+    if (candidate === null && readMark(found.stack.Env)?.revision === spec.revision) {
+      const { file } = await contentOf(context, found.stack, signal);
+      await engine.prune(spec, Object.keys(readServiceReplicas(file)), signal);
+    }
+    return;
+  }
+  const present = await contentOf(context, found.stack, signal);
+  await send(context, engine, spec, found.stack, promotedContent(present, candidate), signal);
 }
 
 /** Changes the replica count and leaves the rest of the stack file as it is, so that nothing is restarted. */
@@ -146,16 +175,15 @@ export async function scaleStack(
   const found = await ownStack(context, spec.name, spec.agentId, signal);
   if (!found) throw workloadMissing(spec.name);
   if (found.stack.Status === STACK_INACTIVE) return;
-  const present = await context.api.stackFile(found.stack.Id, signal);
-  const file = withReplicas(present, spec.replicas);
+  const before = await contentOf(context, found.stack, signal);
+  // A candidate that nobody waits for any more is of a revision that this scaling leaves behind.
+  const present = withoutCandidate(before);
+  const file = withReplicas(present.file, spec.replicas);
   const content = file === null
-    ? engine.render(spec)
-    : { file, variables: withRevision(found.stack.Env, spec.revision) };
-  if (
-    file === present && sameVariables(found.stack.Env, content.variables) &&
-    await engine.intact(spec, signal)
-  ) return;
-  await patiently(context, signal, () => context.api.updateStack(found.stack.Id, content, signal));
+    ? engine.render(spec, serviceOf(present))
+    : { file, variables: withRevision(present.variables, spec.revision) };
+  if (await isThere(engine, spec, before, content, signal)) return;
+  await send(context, engine, spec, found.stack, content, signal);
 }
 
 export async function stopStack(
@@ -197,7 +225,6 @@ async function adopt(
   context: EngineContext,
   engine: DockerEngine,
   spec: WorkloadSpec,
-  content: StackContent,
   found: { stack: Stack; duplicates: Stack[] },
   signal: AbortSignal,
 ): Promise<void> {
@@ -208,31 +235,76 @@ async function adopt(
       details: { reason: "in_progress" },
     });
   }
+  const before = await contentOf(context, stack, signal);
   // Deleting a second record takes the containers of the first along, so it is always sent again afterwards.
   for (const duplicate of duplicates) {
     await patiently(context, signal, () => context.api.deleteStack(duplicate.Id, signal));
   }
-  const unchanged = duplicates.length === 0 && stack.Status !== STACK_INACTIVE &&
-    sameVariables(stack.Env, content.variables) &&
-    (await context.api.stackFile(stack.Id, signal)) === content.file &&
-    (await engine.intact(spec, signal));
-  if (unchanged) return;
+  const present = withoutCandidate(before);
+  const direct = engine.render(spec, serviceOf(present));
+  const runs = duplicates.length === 0 && stack.Status !== STACK_INACTIVE;
+  const beside = runs ? besideIt(engine, spec, present, direct) : null;
+  const content = beside ?? direct;
+  if (runs && (await isThere(engine, spec, before, content, signal))) return;
   await engine.prepare(spec, signal);
-  await patiently(context, signal, () => context.api.updateStack(stack.Id, content, signal));
+  if (beside && candidateOf(stack) && !isSame(before, beside)) {
+    // What is left of another candidate goes first: a Swarm would roll from it to the new one, and perhaps back.
+    await send(context, engine, spec, stack, present, signal);
+  }
+  if (runs && spec.strategy === "recreate" && !isSame(present, direct)) {
+    await engine.drain(spec, signal);
+  }
+  await send(context, engine, spec, stack, content, signal);
   if (stack.Status !== STACK_INACTIVE) return;
   // An update brings a stopped stack up in the versions we know; ask, because it is not promised.
   const after = await ownStack(context, spec.name, spec.agentId, signal);
   if (after?.stack.Status === STACK_INACTIVE) await context.api.startStack(stack.Id, signal);
 }
 
+async function contentOf(
+  context: EngineContext,
+  stack: Stack,
+  signal: AbortSignal,
+): Promise<StackContent> {
+  return { file: await context.api.stackFile(stack.Id, signal), variables: stack.Env };
+}
+
+async function isThere(
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  before: StackContent,
+  content: StackContent,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return before.file === content.file && sameVariables(before.variables, content.variables) &&
+    (await engine.intact(spec, readServiceReplicas(content.file), signal));
+}
+
+/**
+ * Sends a stack's new content and ends what it no longer names: Portainer 2.23 leaves behind what compose calls orphans.
+ * That comes last, so that the record never tells of a service whose containers are gone; whoever is killed in between
+ * leaves containers that belong to no service, which is to be seen.
+ */
+async function send(
+  context: EngineContext,
+  engine: DockerEngine,
+  spec: WorkloadSpec,
+  stack: Stack,
+  content: StackContent,
+  signal: AbortSignal,
+): Promise<void> {
+  await patiently(context, signal, () => context.api.updateStack(stack.Id, content, signal));
+  await engine.prune(spec, Object.keys(readServiceReplicas(content.file)), signal);
+}
+
 async function createStack(
   context: EngineContext,
   engine: DockerEngine,
   spec: WorkloadSpec,
-  content: StackContent,
   signal: AbortSignal,
 ): Promise<Stack> {
   try {
+    const content = engine.render(spec);
     return await patiently(
       context,
       signal,
@@ -243,7 +315,7 @@ async function createStack(
     if (hasReason(error, "conflict")) {
       const found = await ownStack(context, spec.name, spec.agentId, signal);
       if (found) {
-        await adopt(context, engine, spec, content, found, signal);
+        await adopt(context, engine, spec, found, signal);
         return found.stack;
       }
       const remains = await engine.remains(spec.name, spec.agentId, signal);
@@ -317,12 +389,4 @@ async function patiently<T>(
 
 export function hasReason(error: unknown, reason: string): boolean {
   return error instanceof OrchestratorError && error.details["reason"] === reason;
-}
-
-function sameVariables(a: StackVariable[], b: StackVariable[]): boolean {
-  const text = (variables: StackVariable[]) =>
-    JSON.stringify(
-      variables.map(({ name, value }) => [name, value]).sort(([x], [y]) => (x! < y! ? -1 : 1)),
-    );
-  return text(a) === text(b);
 }

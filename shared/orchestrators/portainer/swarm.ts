@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
-import { failure, recogniseReason, workloadMissing } from "../failures.ts";
+import { failure, failureError, recogniseReason, workloadMissing } from "../failures.ts";
 import {
   AGENT_LABEL,
   environmentOf,
@@ -16,11 +16,11 @@ import type {
   ServicePort,
   ServiceState,
   WorkloadFailure,
-  WorkloadState,
+  WorkloadSpec,
 } from "../types.ts";
-import { type Endpoint, STACK_DEPLOYING, STACK_INACTIVE } from "./api.ts";
+import { type Endpoint, STACK_INACTIVE } from "./api.ts";
 import { claimConfig, unclaimConfig } from "./claims.ts";
-import { isReady } from "./compose.ts";
+import { candidateOf, sameCounts, serviceMark, serviceOf } from "./colors.ts";
 import {
   belongsTo,
   containerLimits,
@@ -29,10 +29,11 @@ import {
   toContainerState,
 } from "./containers.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
-import { describeNetworks, listNetworks, removeNetworks } from "./networks.ts";
+import { listNetworks, removeNetworks } from "./networks.ts";
 import { readDockerMetrics } from "./metrics.ts";
 import { hasReason } from "./stacks.ts";
-import { describeVolumes, removeVolumes } from "./volumes.ts";
+import { isReady, type ReplicaSet, workloadState } from "./state.ts";
+import { removeVolumes } from "./volumes.ts";
 
 const NAMESPACE_LABEL = "com.docker.stack.namespace";
 /** So many ended tasks of one slot, and waiting will not help. Swarm keeps five. */
@@ -40,6 +41,8 @@ const FAILED_TASKS = 3;
 /** How long tasks that are told to stop may take; Docker kills them after ten seconds. */
 const TEARDOWN_MS = 20_000;
 const POLL_MS = 300;
+/** Of a task that has a container, or is about to. */
+const LIVE_STATES = new Set(["assigned", "accepted", "preparing", "ready", "starting", "running"]);
 /** How often a service that changes under our hands is read again. */
 const VERSION_ATTEMPTS = 5;
 
@@ -118,6 +121,37 @@ export function createSwarmEngine(
     return all.filter(({ Spec }) => belongsTo(Spec.Labels, agentId));
   }
 
+  /** Changes services; null leaves one as it is. One that changed meanwhile is read again. */
+  async function changeServices(
+    spec: WorkloadSpec,
+    which: (one: Service) => boolean,
+    change: (one: Service) => Record<string, unknown> | null,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (let attempt = 1;; attempt++) {
+      const services = (await ownServices(spec.name, spec.agentId, signal)).filter(which);
+      if (services.length === 0) throw workloadMissing(spec.name);
+      try {
+        for (const one of services) {
+          const body = change(one);
+          if (body === null) continue;
+          await api.docker.send(
+            {
+              method: "POST",
+              path: `/services/${one.ID}/update`,
+              query: { version: one.Version.Index },
+              body,
+            },
+            signal,
+          );
+        }
+        return;
+      } catch (error) {
+        if (!hasReason(error, "conflict") || attempt === VERSION_ATTEMPTS) throw error;
+      }
+    }
+  }
+
   async function listTasks(services: Service[], signal: AbortSignal): Promise<Task[]> {
     if (services.length === 0) return [];
     const { data } = await api.docker.json(
@@ -150,7 +184,7 @@ export function createSwarmEngine(
     const [tasks, nodes] = [await listTasks(services, signal), await nodeNames(signal)];
     const current = presentTasks(tasks).map((one) => ({
       task: one,
-      name: `${serviceOf(one, services)?.Spec.Name ?? name}.${one.Slot}`,
+      name: `${taskService(one, services)?.Spec.Name ?? name}.${one.Slot}`,
       node: nodes.get(one.NodeID) || null,
     }));
     return { services, tasks, current };
@@ -179,10 +213,15 @@ export function createSwarmEngine(
   return {
     orchestrator: "portainer-swarm",
     swarmId,
+    rolls: true,
 
-    render: (spec) => ({
-      file: swarmFile(spec, options),
-      variables: stackVariables(spec, environmentOf(spec), plainValue),
+    render: (spec, service) => ({
+      file: swarmFile(spec, options, service),
+      variables: stackVariables(
+        { ...spec, service: serviceMark(service) },
+        environmentOf(spec),
+        plainValue,
+      ),
     }),
 
     async remains(name, agentId, signal) {
@@ -206,10 +245,33 @@ export function createSwarmEngine(
     removeVolumes: (name, owner, signal) =>
       removeVolumes(context, `${NAMESPACE_LABEL}=${name}`, owner, signal),
 
-    async intact(spec, signal) {
+    async intact(spec, replicas, signal) {
       const services = await ownServices(spec.name, spec.agentId, signal);
-      return services.length === (spec.stack?.services.length ?? 1) &&
-        replicasOf(services) === spec.replicas;
+      return sameCounts(
+        Object.fromEntries(services.map((one) => [
+          one.Spec.Name.slice(spec.name.length + 1),
+          replicasOf([one]),
+        ])),
+        replicas,
+      );
+    },
+
+    // `docker stack deploy` does it itself, as Portainer is told to tell it.
+    prune: () => Promise.resolve(),
+
+    async drain(spec, signal) {
+      await changeServices(spec, () => true, ({ Spec }) => ({
+        ...Spec,
+        Mode: { ...Spec.Mode, Replicated: { ...Spec.Mode?.Replicated, Replicas: 0 } },
+      }), signal);
+      const until = context.now() + TEARDOWN_MS;
+      while (true) {
+        const services = await ownServices(spec.name, spec.agentId, signal);
+        const tasks = await listTasks(services, signal);
+        if (!tasks.some(({ Status }) => LIVE_STATES.has(Status.State))) return;
+        if (context.now() >= until) throw failureError("not_ending");
+        await context.sleep(POLL_MS, signal);
+      }
     },
 
     claim: (name, claim, signal) => claimConfig(api, name, claim, signal),
@@ -227,41 +289,28 @@ export function createSwarmEngine(
       }
     },
 
-    async restart(spec, request, signal) {
-      for (let attempt = 1;; attempt++) {
-        const services = await ownServices(spec.name, spec.agentId, signal);
-        if (services.length === 0) throw workloadMissing(spec.name);
-        try {
-          for (const one of services) await forceUpdate(one);
-          return;
-        } catch (error) {
-          if (!hasReason(error, "conflict") || attempt === VERSION_ATTEMPTS) throw error;
-        }
-      }
-
-      async function forceUpdate({ ID, Version, Spec }: Service): Promise<void> {
-        if (request && Spec.Labels?.[RESTART_LABEL] === request.id) return;
-        await api.docker.send(
-          {
-            method: "POST",
-            path: `/services/${ID}/update`,
-            query: { version: Version.Index },
-            body: {
-              ...Spec,
-              Labels: request ? { ...Spec.Labels, [RESTART_LABEL]: request.id } : Spec.Labels,
-              UpdateConfig: {
-                ...Spec.UpdateConfig,
-                Parallelism: spec.strategy === "recreate" ? 0 : Math.max(1, spec.maxUnavailable),
-              },
-              TaskTemplate: {
-                ...Spec.TaskTemplate,
-                ForceUpdate: (Spec.TaskTemplate.ForceUpdate ?? 0) + 1,
-              },
+    async restart(spec, stack, request, signal) {
+      const candidate = candidateOf(stack);
+      await changeServices(
+        spec,
+        (one) => candidate === null || !isNamed(one, spec.name, candidate.service),
+        ({ Spec }) => {
+          if (request && Spec.Labels?.[RESTART_LABEL] === request.id) return null;
+          return {
+            ...Spec,
+            Labels: request ? { ...Spec.Labels, [RESTART_LABEL]: request.id } : Spec.Labels,
+            UpdateConfig: {
+              ...Spec.UpdateConfig,
+              Parallelism: spec.strategy === "recreate" ? 0 : Math.max(1, spec.maxUnavailable),
             },
-          },
-          signal,
-        );
-      }
+            TaskTemplate: {
+              ...Spec.TaskTemplate,
+              ForceUpdate: (Spec.TaskTemplate.ForceUpdate ?? 0) + 1,
+            },
+          };
+        },
+        signal,
+      );
     },
 
     async inspect(ref, stack, signal) {
@@ -282,19 +331,39 @@ export function createSwarmEngine(
           container ? toContainerState(container, name) : null,
         );
       });
-      const desired = inactive ? 0 : replicasOf(services);
-      const ready = containers.filter(isReady).length;
-      const updates = services.map((one) => one.UpdateStatus?.State ?? "completed");
-      const updating = updates.some((one) => one !== "completed" && one !== "rollback_completed");
-      const undone = services.find((one) => one.UpdateStatus?.State?.startsWith("rollback"));
-      const rolledBack = undone !== undefined;
-      const found = inactive
-        ? null
-        : await explainLoop(findFailure(containers, tasks, rolledBack), tasks, signal);
-      const starting = stack === null || stack.Status === STACK_DEPLOYING ||
-        services.length === 0 || updating || ready !== desired || containers.length !== desired;
-      const states = services.map((one): ServiceState => {
-        const isOwn = current.map(({ task }) => serviceOf(task, services) === one);
+      const mark = stack && readMark(stack.Env);
+      const candidate = inactive ? undefined : mark?.candidate;
+      const reachedService = stack && !ref.composed ? serviceOf({ variables: stack.Env }) : null;
+      // Of two sets the one that the record does not know yet is about to become a candidate.
+      const isReached = (one: Service) =>
+        reachedService === null || isNamed(one, ref.name, reachedService);
+      const setOf = async (own: Service[], revision: number | null): Promise<ReplicaSet> => {
+        const isOwn = (one: Task) => own.includes(taskService(one, services)!);
+        const ownTasks = tasks.filter(isOwn);
+        const present = containers.filter((_, index) => isOwn(current[index]!.task));
+        const desired = inactive ? 0 : replicasOf(own);
+        const states = own.map((one) => one.UpdateStatus?.State ?? "completed");
+        const undone = own.find((one) => one.UpdateStatus?.State?.startsWith("rollback"));
+        const found = inactive ? null : await explainLoop(
+          findFailure(present, ownTasks, undone !== undefined),
+          ownTasks,
+          signal,
+        );
+        return {
+          revision: undone === undefined ? revision : labelledRevision(undone),
+          desired,
+          containers: present,
+          changing: own.length === 0 ||
+            states.some((one) => one !== "completed" && one !== "rollback_completed"),
+          failure: found,
+          hopeless: found !== null && found.details.reason !== "rolled_back" &&
+            present.filter(isReady).length < desired,
+        };
+      };
+      const reached = services.filter(isReached);
+      const others = services.filter((one) => !isReached(one));
+      const states = [...reached, ...others].map((one): ServiceState => {
+        const isOwn = current.map(({ task }) => taskService(task, services) === one);
         const own = details.filter((_, index) => isOwn[index]);
         const ingress = servicePorts(one);
         return {
@@ -311,45 +380,18 @@ export function createSwarmEngine(
             : publishedPorts(own.filter((container) => container !== null)),
         };
       });
-      const ports = states.flatMap((one) => one.ports);
-      const state: WorkloadState = {
-        ref: {
-          ...ref,
-          stackId: stack ? String(stack.Id) : null,
-          orchestrator: "portainer-swarm",
-          endpointId: api.endpointId,
-        },
-        status: inactive
-          ? "inactive"
-          : found && found.details.reason !== "rolled_back" && ready < desired
-          ? "failed"
-          : starting
-          ? "deploying"
-          : "active",
-        revision: rolledBack
-          ? labelledRevision(undone)
-          : stack && (readMark(stack.Env)?.revision ?? null),
-        desired,
-        ready,
-        settled: inactive ? services.length === 0 : !starting && found === null,
-        containers,
+      return await workloadState(context, "portainer-swarm", ref, stack, {
+        reached: await setOf(reached, mark?.revision ?? null),
+        candidate: candidate
+          ? await setOf(others, candidate.revision)
+          : others.length > 0 && !inactive
+          ? { ...await setOf(others, null), changing: true }
+          : null,
         services: states,
-        ...(ref.composed
-          ? {
-            networks: await describeNetworks(context, `${NAMESPACE_LABEL}=${ref.name}`, signal),
-            volumes: await describeVolumes(
-              context,
-              `${NAMESPACE_LABEL}=${ref.name}`,
-              ref.agentId,
-              signal,
-            ),
-          }
-          : {}),
-        url: ports[0] ? `http://${context.publicHost}:${ports[0].published}` : null,
-        consoleUrl: stack && context.consoleUrl(stack),
-        failure: found,
-      };
-      return state;
+        ports: states.slice(0, reached.length).flatMap(({ ports }) => ports),
+        ended: services.length === 0,
+        label: `${NAMESPACE_LABEL}=${ref.name}`,
+      }, signal);
     },
 
     async locate(ref, containerId, signal) {
@@ -390,12 +432,17 @@ function behindAgent(endpoint: Endpoint): boolean {
   return endpoint.Type === 2 || endpoint.Type === 4;
 }
 
-function serviceOf(one: Task, services: Service[]): Service | undefined {
+function taskService(one: Task, services: Service[]): Service | undefined {
   return services.find(({ ID }) => ID === one.ServiceID) ?? services[0];
 }
 
 function replicasOf(services: Service[]): number {
   return services.reduce((sum, one) => sum + (one.Spec.Mode?.Replicated?.Replicas ?? 0), 0);
+}
+
+/** Whether it is this service of the stack. */
+function isNamed(one: Service, stack: string, service: string): boolean {
+  return one.Spec.Name === `${stack}_${service}`;
 }
 
 /** Slots are counted in each service. */
@@ -438,7 +485,7 @@ function fromTask(
     name,
     status,
     health: null,
-    image: imageOf(serviceOf(one, services)),
+    image: imageOf(taskService(one, services)),
     startedAt: running ? one.Status.Timestamp ?? null : null,
     finishedAt: status === "exited" ? one.Status.Timestamp ?? null : null,
     restartCount,

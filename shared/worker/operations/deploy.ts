@@ -1,6 +1,6 @@
 import { deployWorkload, ensureWorkload } from "./ensure.ts";
 import { createContainerTemplate, validateConfiguration } from "./prepare.ts";
-import { rollout } from "./rollout.ts";
+import { isUpToDate, rollout } from "./rollout.ts";
 import { type Procedure, type Step, waiting } from "./step.ts";
 import { mayStillBeWorking } from "./unsettled-call.ts";
 
@@ -10,7 +10,7 @@ export const deployToPortainer: Step = {
   run: async (work) => {
     let state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
-    const outdated = state.revision !== work.spec.revision && !mayStillBeWorking(work, "deploy");
+    const outdated = !isUpToDate(state, work) && !mayStillBeWorking(work, "deploy");
     // One that failed in an earlier operation gets another chance, once.
     if (outdated || (state.status === "failed" && work.step.detail?.call === undefined)) {
       state = await deployWorkload(work);
@@ -19,7 +19,7 @@ export const deployToPortainer: Step = {
       await work.act("start", () => work.upstream.start(work.ref, work.spec, work.signal));
       state = await work.look();
     }
-    return state === null ? waiting("the stack to appear") : rollout(work, state);
+    return state === null ? waiting("the stack to appear") : await rollout(work, state);
   },
 };
 
@@ -28,7 +28,7 @@ const setupMonitoring: Step = {
   name: "setup_monitoring",
   run: async (work) => {
     const state = await work.lately();
-    return state === null ? waiting("the stack to appear") : rollout(work, state);
+    return state === null ? waiting("the stack to appear") : await rollout(work, state);
   },
 };
 

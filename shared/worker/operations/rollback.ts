@@ -1,8 +1,9 @@
+import { bringUpToDate } from "./bring-up-to-date.ts";
 import { deployWorkload, ensureWorkload } from "./ensure.ts";
 import { createContainerTemplate, validateConfiguration } from "./prepare.ts";
+import { isUpToDate } from "./rollout.ts";
 import { done, type Procedure, type Step, waiting, type Work } from "./step.ts";
 import { mayStillBeWorking } from "./unsettled-call.ts";
-import { bringUpToDate } from "./update.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
 /** The database has made the agent again what it was; this brings it to the cluster, whatever the failure left there. */
@@ -13,7 +14,7 @@ const updateContainers: Step = {
     if (await isStillChanged(work)) return waiting("a change that was cut off");
     const state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
-    if (state.revision !== work.spec.revision) {
+    if (!isUpToDate(state, work)) {
       if (mayStillBeWorking(work, "update")) return waiting("the update to come through");
       await bringUpToDate(work);
     } else if (state.status === "failed" && work.step.detail?.call === undefined) {

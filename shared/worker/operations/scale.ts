@@ -1,7 +1,8 @@
+import { bringUpToDate } from "./bring-up-to-date.ts";
 import { ensureWorkload } from "./ensure.ts";
 import { validateConfiguration } from "./prepare.ts";
+import { isUpToDate } from "./rollout.ts";
 import { done, type Procedure, type Step, waiting, type Work } from "./step.ts";
-import { bringUpToDate } from "./update.ts";
 import { mayStillBeWorking } from "./unsettled-call.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
@@ -21,7 +22,8 @@ const scaleContainers: Step = {
   run: async (work) => {
     const state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
-    if (state.desired === work.spec.replicas && state.revision === work.spec.revision) return done;
+    const { desired } = state.candidate ?? state;
+    if (desired === work.spec.replicas && isUpToDate(state, work)) return done;
     if (mayStillBeWorking(work, "scale")) return waiting("the scaling to come through");
     if (!changesScaleOnly(work)) {
       await bringUpToDate(work);

@@ -1,6 +1,7 @@
+import { bringUpToDate } from "./bring-up-to-date.ts";
 import { deployWorkload, ensureWorkload } from "./ensure.ts";
+import { isUpToDate } from "./rollout.ts";
 import { done, type Procedure, type Step, waiting } from "./step.ts";
-import { bringUpToDate } from "./update.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
 const startContainers: Step = {
@@ -11,7 +12,7 @@ const startContainers: Step = {
     if (state === null) return waiting("the stack to appear");
     if (state.status === "inactive") {
       await work.act("start", () => work.upstream.start(work.ref, work.spec, work.signal));
-    } else if (state.revision !== work.spec.revision) {
+    } else if (!isUpToDate(state, work)) {
       await bringUpToDate(work);
     } else if (state.status === "failed" && work.step.detail?.call === undefined) {
       // One that failed in an earlier operation gets another chance, once.

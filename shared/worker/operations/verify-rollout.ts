@@ -12,7 +12,7 @@ export function verifyRollout(name: string, { maybeStopped }: { maybeStopped: bo
     run: async (work) => {
       const state = await work.look();
       if (state === null) return waiting("the stack to appear");
-      return maybeStopped && state.status === "inactive" ? done : rollout(work, state);
+      return maybeStopped && state.status === "inactive" ? done : await rollout(work, state);
     },
   };
 }

@@ -127,7 +127,12 @@ export class Controller {
       pod.deletedAt = now;
     }
     const left = all.filter((pod) => pod.deletedAt === null).length;
-    const wanted = Math.min(desired - fresh.length, desired + surge - left);
+    // Whoever recreates waits until the old pods are gone, not only told to go.
+    const ending = recreate &&
+      [...this.pods.values()].some((pod) =>
+        pod.uid === deployment.metadata.uid && pod.hash !== hash
+      );
+    const wanted = ending ? 0 : Math.min(desired - fresh.length, desired + surge - left);
     let refused = false;
     for (let made = 0; made < wanted; made++) {
       if (this.pods.size >= this.podQuota) {

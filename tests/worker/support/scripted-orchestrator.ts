@@ -28,6 +28,8 @@ interface Workload {
   active: boolean;
   containers: ContainerState[];
   restarted: Set<string>;
+  /** What stands beside it since a blue-green update. */
+  candidate: { spec: WorkloadSpec; containers: ContainerState[] } | null;
   /** What the orchestrator itself decided, and the replicas it set. */
   autoscaler?: AutoscalerState & { desired: number };
 }
@@ -95,6 +97,7 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
   }
 
   function bring(workload: Workload, spec: WorkloadSpec, anew: boolean) {
+    workload.candidate = null;
     workload.spec = spec;
     workload.revision = spec.revision;
     if (anew) workload.containers = [];
@@ -135,6 +138,7 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
             active: true,
             containers: [],
             restarted: new Set(),
+            candidate: null,
           };
           workloads.set(spec.name, workload);
         }
@@ -142,7 +146,21 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
         return workload.ref;
       }),
     update: (ref, spec, signal) =>
-      perform("update", signal, () => bring(known(ref.name), spec, true)),
+      perform("update", signal, () => {
+        const workload = known(ref.name);
+        if (spec.strategy !== "blue-green" || workload.revision === spec.revision) {
+          return bring(workload, spec, true);
+        }
+        const containers = Array.from({ length: spec.replicas }, () => container(spec));
+        workload.candidate = { spec, containers };
+      }),
+    promote: (ref, spec, signal) =>
+      perform("promote", signal, () => {
+        const workload = known(ref.name);
+        const { candidate } = workload;
+        if (candidate?.spec.revision !== spec.revision) return;
+        Object.assign(workload, candidate, { revision: spec.revision, candidate: null });
+      }),
     scale: (ref, spec, signal) =>
       perform("scale", signal, () => bring(known(ref.name), spec, false)),
     restart: (ref, spec, signal, request) =>
@@ -210,19 +228,32 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
   };
 
   function stateOf(workload: Workload, asked: WorkloadRef): WorkloadState {
-    const { ref, spec, revision, active, containers, autoscaler } = workload;
-    const shown = containers.map((each) =>
-      each.health === "starting" && self.ready ? { ...each, health: "healthy" as const } : each
-    );
-    const ready = shown.filter((each) => each.status === "running" && each.health === "healthy");
+    const { ref, spec, revision, active, containers, autoscaler, candidate } = workload;
+    const shownOf = (all: ContainerState[]) =>
+      all.map((each) =>
+        each.health === "starting" && self.ready ? { ...each, health: "healthy" as const } : each
+      );
+    const readyOf = (all: ContainerState[]) =>
+      all.filter((each) => each.status === "running" && each.health === "healthy");
+    const shown = shownOf(containers);
+    const ready = readyOf(shown);
+    const beside = shownOf(candidate?.containers ?? []);
     return {
       ref,
       status: !active ? "inactive" : ready.length === spec.replicas ? "active" : "deploying",
       revision,
       desired: active ? autoscaler?.desired ?? spec.replicas : 0,
       ready: ready.length,
-      settled: !active || ready.length === spec.replicas,
-      containers: shown,
+      settled: !active || (ready.length === spec.replicas && candidate === null),
+      candidate: candidate && {
+        revision: candidate.spec.revision,
+        desired: candidate.spec.replicas,
+        ready: readyOf(beside).length,
+        settled: readyOf(beside).length === candidate.spec.replicas,
+        failed: false,
+        failure: null,
+      },
+      containers: [...shown, ...beside.map((each) => ({ ...each, candidate: true as const }))],
       services: [],
       url: null,
       consoleUrl: null,
