@@ -4,6 +4,7 @@ import { type HealthStatus, statusOfAnswer } from "../health/status.ts";
 import type { ClusterConnection, ClusterHealth, Orchestrator } from "../orchestrators/types.ts";
 import type { Log } from "./log.ts";
 import { clusterOf, type StoredCluster } from "./queue.ts";
+import { createRounds } from "./rounds.ts";
 
 export interface HealthRoundsOptions {
   /** Connection as the role that owns the migrations. */
@@ -35,12 +36,10 @@ interface ClusterRow {
 
 /**
  * Makes the round of measurements: what is due of clusters and services (`collection.health_seconds`,
- * for all workers together) is measured side by side and kept. Called as often as the worker is
- * woken; it never throws, and a second call while one is under way joins it.
+ * for all workers together) is measured side by side and kept.
  */
 export function createHealthRounds(options: HealthRoundsOptions): () => Promise<void> {
   const { sql, orchestratorFor, probeServices, log } = options;
-  let underWay: Promise<void> | null = null;
   const json = (value: unknown) => sql.json(value as Parameters<Sql["json"]>[0]);
 
   async function measureCluster(stored: StoredCluster): Promise<void> {
@@ -68,27 +67,17 @@ export function createHealthRounds(options: HealthRoundsOptions): () => Promise<
   }
 
   async function round(): Promise<void> {
-    try {
-      const [row] = await sql<{ due: { services: boolean; clusters: StoredCluster[] } }[]>`
-        select private.claim_health_checks() as due
-      `;
-      const { services, clusters } = row!.due;
-      await Promise.all([
-        ...clusters.map(measureCluster),
-        ...(services ? [measureServices()] : []),
-      ]);
-    } catch (error) {
-      log("warn", "health could not be measured", {
-        reason: error instanceof Error
-          ? `${error.name}: ${error.message}`.slice(0, 300)
-          : "unknown",
-      });
-    } finally {
-      underWay = null;
-    }
+    const [row] = await sql<{ due: { services: boolean; clusters: StoredCluster[] } }[]>`
+      select private.claim_health_checks() as due
+    `;
+    const { services, clusters } = row!.due;
+    await Promise.all([
+      ...clusters.map(measureCluster),
+      ...(services ? [measureServices()] : []),
+    ]);
   }
 
-  return () => underWay ??= round();
+  return createRounds(log, "health could not be measured", round);
 }
 
 function statusOf(health: ClusterHealth): HealthStatus {

@@ -5,6 +5,7 @@ import type { Log } from "./log.ts";
 import { observationOf } from "./observation.ts";
 import { clusterOf, type StoredCluster } from "./queue.ts";
 import { createRedactor } from "./redaction.ts";
+import { createRounds } from "./rounds.ts";
 
 export interface StackRoundsOptions {
   /** Connection as the role that owns the migrations. */
@@ -28,12 +29,10 @@ interface DueStack {
 
 /**
  * Looks at the running stacks that are due (`collection.stack_seconds`, for all workers together), so that their
- * services are shown as they are and not as they were deployed. Called as often as the worker is woken; it never
- * throws, and a second call while one is under way joins it.
+ * services are shown as they are and not as they were deployed.
  */
 export function createStackRounds(options: StackRoundsOptions): () => Promise<void> {
   const { sql, orchestratorFor, log } = options;
-  let underWay: Promise<void> | null = null;
 
   async function look(stack: DueStack): Promise<void> {
     const cluster = clusterOf(stack.cluster);
@@ -61,17 +60,9 @@ export function createStackRounds(options: StackRoundsOptions): () => Promise<vo
   }
 
   async function round(): Promise<void> {
-    try {
-      const rows = await sql<{ due: DueStack }[]>`select private.claim_stack_looks(${MOST}) as due`;
-      await mapLimited(rows, AT_ONCE, ({ due }) => look(due));
-    } catch (error) {
-      log("warn", "stacks could not be looked at", {
-        reason: error instanceof Error ? error.name : "unknown",
-      });
-    } finally {
-      underWay = null;
-    }
+    const rows = await sql<{ due: DueStack }[]>`select private.claim_stack_looks(${MOST}) as due`;
+    await mapLimited(rows, AT_ONCE, ({ due }) => look(due));
   }
 
-  return () => underWay ??= round();
+  return createRounds(log, "stacks could not be looked at", round);
 }

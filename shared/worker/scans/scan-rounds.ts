@@ -3,6 +3,7 @@ import { OrchestratorError } from "../../orchestrators/errors.ts";
 import type { ClusterConnection, Orchestrator, WorkloadRef } from "../../orchestrators/types.ts";
 import type { Log } from "../log.ts";
 import { clusterOf, type StoredCluster } from "../queue.ts";
+import { createRounds } from "../rounds.ts";
 import { assess } from "./assess.ts";
 
 export interface ScanRoundsOptions {
@@ -27,13 +28,9 @@ interface ClaimedScan {
   scanner_image: string;
 }
 
-/**
- * Carries out the security scans that are due, until none is left. Called as often as the worker is
- * woken; it never throws, and a second call while one is under way joins it.
- */
+/** Carries out the security scans that are due, until none is left. */
 export function createScanRounds(options: ScanRoundsOptions): () => Promise<void> {
   const { sql, orchestratorFor, log } = options;
-  let underWay: Promise<void> | null = null;
 
   async function carryOut(scan: ClaimedScan): Promise<void> {
     const { scan_id: id, lease_token: token } = scan;
@@ -82,26 +79,16 @@ export function createScanRounds(options: ScanRoundsOptions): () => Promise<void
   }
 
   async function round(): Promise<void> {
-    try {
-      for (;;) {
-        const rows = await sql<{ scan: ClaimedScan }[]>`
-          select scan from private.claim_security_scans(${AT_ONCE}, ${LEASE_SECONDS}) scan
-        `;
-        if (rows.length === 0) return;
-        await Promise.all(rows.map(({ scan }) => carryOut(scan)));
-      }
-    } catch (error) {
-      log("warn", "security scans could not be carried out", {
-        reason: error instanceof Error
-          ? `${error.name}: ${error.message}`.slice(0, 300)
-          : "unknown",
-      });
-    } finally {
-      underWay = null;
+    for (;;) {
+      const rows = await sql<{ scan: ClaimedScan }[]>`
+        select scan from private.claim_security_scans(${AT_ONCE}, ${LEASE_SECONDS}) scan
+      `;
+      if (rows.length === 0) return;
+      await Promise.all(rows.map(({ scan }) => carryOut(scan)));
     }
   }
 
-  return () => underWay ??= round();
+  return createRounds(log, "security scans could not be carried out", round);
 }
 
 function failureOf(error: unknown): { code: string; message: string; retryable: boolean } {
