@@ -84,18 +84,22 @@ $$;
 comment on function public.set_cluster_credential is
   'Sets the API key or token of a cluster; it can be replaced but never read back. Needs clusters:write. Error: NOT_FOUND 404.';
 
-create function private.forget_cluster_credential() returns trigger
+create function private.forget_secret() returns trigger
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
-  delete from vault.secrets s where s.id = old.secret_id;
-  return old;
+  delete from vault.secrets s
+  where s.id = old.secret_id
+    and not exists (select from private.agent_environments e where e.secret_id = s.id)
+    and not exists (select from private.revision_environments e where e.secret_id = s.id);
+  return null;
 end;
 $$;
-comment on function private.forget_cluster_credential is 'Removes the Vault secret with the cluster. Definer: Vault is closed to clients.';
+comment on function private.forget_secret is
+  'Trigger: removes a Vault secret with the last row that refers to it; an agent and its revisions may share one. Definer: Vault is closed to clients.';
 create trigger cluster_credentials_forget after delete on private.cluster_credentials
-  for each row execute function private.forget_cluster_credential();
+  for each row execute function private.forget_secret();
 
 create function private.register_default_cluster(
   kind text, name text, url text, endpoint_id integer, namespace text, credential text, options jsonb default '{}'

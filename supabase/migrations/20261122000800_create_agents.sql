@@ -485,22 +485,8 @@ $$;
 comment on function private.store_environment is
   'Merges changes {NAME: value | null} into the environment of an agent in Vault → the names it has now. Definer: Vault is closed to clients; callers check the right first.';
 
-create function private.forget_environment() returns trigger
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-begin
-  delete from vault.secrets s
-  where s.id = old.secret_id
-    and not exists (select from private.agent_environments e where e.secret_id = s.id)
-    and not exists (select from private.revision_environments e where e.secret_id = s.id);
-  return null;
-end;
-$$;
-comment on function private.forget_environment is
-  'Trigger: removes a Vault secret with the last row that refers to it, of an agent or of its revisions. Definer: Vault is closed to clients.';
 create trigger agent_environments_forget after delete or update of secret_id on private.agent_environments
-  for each row execute function private.forget_environment();
+  for each row execute function private.forget_secret();
 
 -- Grants and policies --------------------------------------------------------------------------------------------
 

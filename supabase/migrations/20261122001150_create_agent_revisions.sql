@@ -51,7 +51,7 @@ comment on table private.revision_environments is
   'Vault secret that holds the environment of a revision; the agent and its other revisions may refer to the same. Without a row it is empty.';
 create index revision_environments_secret_id_idx on private.revision_environments (secret_id);
 create trigger revision_environments_forget after delete or update of secret_id on private.revision_environments
-  for each row execute function private.forget_environment();
+  for each row execute function private.forget_secret();
 
 -- What is rolled out ---------------------------------------------------------------------------------------------
 

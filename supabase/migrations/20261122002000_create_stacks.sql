@@ -334,9 +334,9 @@ create trigger stacks_touch_updated_at before update on public.stacks
   for each row when (old.generation is distinct from new.generation or old.state is distinct from new.state)
   execute function private.touch_updated_at();
 create trigger stack_environments_forget after delete on private.stack_environments
-  for each row execute function private.forget_environment();
+  for each row execute function private.forget_secret();
 create trigger stack_backups_forget after delete on private.stack_backups
-  for each row execute function private.forget_environment();
+  for each row execute function private.forget_secret();
 
 grant select, insert, update, delete on public.stacks to service_role;
 grant select on public.stacks to authenticated;
