@@ -12,6 +12,10 @@ export const ownerOf = (round: number, owners: number) => ownerId(1 + (round * 7
 /** Claims of the owner's access token. */
 export const claimsOf = (owner: string) => JSON.stringify({ sub: owner, role: "authenticated" });
 
+/** Makes the owner an administrator. */
+export const promote = (admin: postgres.Sql, owner: string) =>
+  admin`update public.profiles set role = 'admin' where id = ${owner}`;
+
 /** Owners `from` to `to` with their agents and deployments, past the triggers. */
 export async function fillFleet(admin: postgres.Sql, from: number, to: number): Promise<void> {
   const owner = `('00000000-0000-4000-8000-' || lpad(to_hex(o), 12, '0'))::uuid`;
@@ -30,9 +34,9 @@ export async function fillFleet(admin: postgres.Sql, from: number, to: number): 
   );
   // An index on words takes many times longer to grow row by row than to be made at once.
   const [search] =
-    await admin`select pg_get_indexdef('public.agents_search_idx'::regclass) as made`;
+    await admin`select pg_get_indexdef('private.searchable_words_idx'::regclass) as made`;
   await admin.unsafe(`
-    drop index public.agents_search_idx;
+    drop index private.searchable_words_idx;
     set session_replication_role = replica;
     insert into auth.users (id, email, instance_id, aud, role)
       select ${owner}, 'u' || o || '@example.com', '00000000-0000-0000-0000-000000000000', 'authenticated', 'authenticated'
@@ -47,11 +51,25 @@ export async function fillFleet(admin: postgres.Sql, from: number, to: number): 
     insert into public.deployments (agent_id, user_id, stack_name, state)
       select a.id, a.user_id, 's-' || a.id, 'running' from public.agents a
       where a.user_id between '${ownerId(from)}' and '${ownerId(to)}';
+    insert into private.searchable (agent_id, created_at, name, searched)
+      select a.id, a.created_at, lower(a.name), private.search_text(a.name, a.description, a.platforms) from public.agents a
+      where a.user_id between '${ownerId(from)}' and '${ownerId(to)}';
     reset session_replication_role;
     ${search!.made};
   `);
   await admin`select private.recount()`;
-  for (const table of ["public.agents", "public.deployments", "public.profiles", "auth.users"]) {
+  await admin`
+    insert into private.vocabulary
+    select distinct w from private.searchable s, private.words_of(s.searched) w on conflict do nothing`;
+  for (
+    const table of [
+      "private.searchable",
+      "public.agents",
+      "public.deployments",
+      "public.profiles",
+      "auth.users",
+    ]
+  ) {
     await admin.unsafe(`vacuum analyze ${table}`);
   }
   await admin.unsafe("checkpoint");

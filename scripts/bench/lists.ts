@@ -1,7 +1,7 @@
-/** What reading one's own agents costs as the table grows, and what row level security adds. */
+/** What reading one's own agents and everybody's figures costs as the table grows, and what row level security adds. */
 import postgres from "postgres";
 import { withThrowAwayDatabase } from "../throw-away-database.ts";
-import { claimsOf, fillFleet, ownerOf } from "./fleet.ts";
+import { claimsOf, fillFleet, ownerOf, promote } from "./fleet.ts";
 import type { BenchResult } from "./result.ts";
 
 const rounds = 2000;
@@ -12,11 +12,16 @@ export async function run(): Promise<BenchResult[]> {
     const sql = postgres(url, { max: 1, onnotice: () => {} });
     try {
       await fillFleet(admin, 1, 100);
+      await promote(admin, ownerOf(0, 100));
+      await timeFigures(sql);
+      const fewFigures = await timeFigures(sql);
       await timeList(sql, 100);
       const small = await timeList(sql, 100);
       await fillFleet(admin, 101, 10_000);
       await timeList(sql, 10_000);
       const large = await timeList(sql, 10_000);
+      await timeFigures(sql);
+      const manyFigures = await timeFigures(sql);
       const protectedRead = await timeRead(sql, "authenticated", 10_000);
       const plainRead = await timeRead(sql, "service_role", 10_000);
       return [
@@ -25,6 +30,13 @@ export async function run(): Promise<BenchResult[]> {
           ratio: large / small,
           target: "at most 1.3",
           detail: `${milliseconds(large)} against ${milliseconds(small)}`,
+        },
+        {
+          name:
+            "system_metrics and list_agents of an administrator, a million against ten thousand",
+          ratio: manyFigures / fewFigures,
+          target: "at most 1.3",
+          detail: `${milliseconds(manyFigures)} against ${milliseconds(fewFigures)}`,
         },
         {
           name: "row level security on a list of agents",
@@ -48,6 +60,18 @@ function timeList(sql: postgres.Sql, owners: number): Promise<number> {
       claimsOf(ownerOf(round, owners))
     }', true);
       select public.list_agents()
+    `).simple()
+  );
+}
+
+/** Median time of everybody's figures and the first page of everybody's agents. */
+function timeFigures(sql: postgres.Sql): Promise<number> {
+  return time(() =>
+    sql.unsafe(`
+      select set_config('role', 'authenticated', true), set_config('request.jwt.claims', '${
+      claimsOf(ownerOf(0, 100))
+    }', true);
+      select public.system_metrics(), public.list_agents()
     `).simple()
   );
 }

@@ -218,6 +218,8 @@ interface FoundAgent {
 export interface SearchFacts {
   results: FoundAgent[];
   total: number;
+  /** Too many of everybody's match to be counted: the newest are ranked. */
+  total_is_estimate: boolean;
   limit: number;
   offset: number;
   /** Whether only similar words were found, so that the query was probably mistyped. */

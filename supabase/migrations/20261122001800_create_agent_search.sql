@@ -2,10 +2,11 @@
 --
 -- A word is found as it stands, as the beginning of a word and, from three letters on, inside one. Only when no agent has
 -- all the words so, similar ones are taken too: who spells right gets nothing they did not ask for.
--- Mind: `like` and the similarity operators are not leakproof, so under row level security no index on the text serves
--- them. A user's own agents are few and come by the index on the owner. For those who see everybody's,
--- private.search_everywhere asks for that right itself and uses the trigram index; only ids leave it, and what is shown of
--- them is read as the caller.
+-- Mind: `like` is not leakproof, so under row level security no index on the text serves it. A user's own agents are few and
+-- come by the index on the owner. For those who see everybody's, private.search_everywhere asks for that right itself and
+-- looks in private.searchable, which has of each agent only what is searched; only ids leave it, and what is shown of them is
+-- read as the caller. There no more than settings search.ranked_matches are counted and ranked, the newest: a word that every
+-- tenth of a million agents has would else be read a hundred thousand times for one page.
 
 create extension if not exists fuzzystrmatch with schema extensions;
 
@@ -32,8 +33,122 @@ $$;
 comment on function private.search_text is
   'What is searched of an agent: the words of name, description and platforms with spaces around each, the fields parted by U+0001.';
 
-create index agents_search_idx on public.agents
-  using gin (private.search_text(name, description, platforms) extensions.gin_trgm_ops) where deleted_at is null;
+insert into public.settings (category, key, value, description) values
+  ('search', 'ranked_matches', '1000', 'Matches among everybody''s agents that are counted, ranked and paged through: of more the newest, and the total is an estimate.');
+
+create table private.searchable (
+  agent_id uuid primary key references public.agents (id) on delete cascade,
+  created_at timestamptz not null,
+  name text not null,
+  searched text not null
+);
+comment on table private.searchable is 'What is searched of each agent that is not deleted: search_text, and the name in lower case.';
+create index searchable_words_idx on private.searchable using gin (searched extensions.gin_trgm_ops);
+create index searchable_age_idx on private.searchable (created_at desc, agent_id desc);
+create index searchable_name_idx on private.searchable (name, agent_id);
+-- Whether a word is common decides over the index; with the usual hundred samples every twentieth agent would go unseen.
+alter table private.searchable alter column searched set statistics 1000;
+
+create table private.vocabulary (
+  word text primary key
+);
+comment on table private.vocabulary is 'The words of all agents, of three to forty characters: what a mistyped word may have meant. Behind by some seconds; words that no agent has any more go at night.';
+
+create table private.unlearned (
+  agent_id uuid not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+comment on table private.unlearned is 'Agents whose words are to be put into the vocabulary. Not at once: two that learn the same new words would wait for each other.';
+
+create function private.keep_searchable() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if new.deleted_at is not null then
+    delete from private.searchable s where s.agent_id = new.id;
+    return null;
+  end if;
+  insert into private.searchable (agent_id, created_at, name, searched)
+  values (new.id, new.created_at, lower(new.name), private.search_text(new.name, new.description, new.platforms))
+  on conflict (agent_id) do update set created_at = excluded.created_at, name = excluded.name, searched = excluded.searched;
+  insert into private.unlearned (agent_id) values (new.id);
+  return null;
+end;
+$$;
+comment on function private.keep_searchable is 'Trigger: keeps what is searched of an agent. Definer: the tables are private.';
+create trigger agents_keep_searchable after insert on public.agents
+  for each row when (new.deleted_at is null) execute function private.keep_searchable();
+create trigger agents_keep_changed_searchable after update of name, description, platforms, deleted_at, created_at on public.agents
+  for each row when (
+    (new.name, new.description, new.platforms, new.deleted_at is null, new.created_at)
+      is distinct from (old.name, old.description, old.platforms, old.deleted_at is null, old.created_at)
+  ) execute function private.keep_searchable();
+
+create function private.words_of(searched text) returns setof text
+language sql immutable
+set search_path = ''
+as $$
+  select distinct w from regexp_split_to_table(searched, '[ \u0001]+') w where char_length(w) between 3 and 40;
+$$;
+comment on function private.words_of is 'The words of a search_text that the vocabulary holds.';
+
+create function private.learn_words() returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  learned integer;
+begin
+  -- In the order of the key, should two learn at once.
+  with due as (
+    delete from private.unlearned u where u.ctid in (select n.ctid from private.unlearned n limit 20000 for update skip locked) returning u.agent_id
+  )
+  insert into private.vocabulary (word)
+  select distinct w from due d join private.searchable s on s.agent_id = d.agent_id, private.words_of(s.searched) w order by 1
+  on conflict (word) do nothing;
+  get diagnostics learned = row_count;
+  return learned;
+end;
+$$;
+comment on function private.learn_words is 'Puts words of new and changed agents into the vocabulary → how many were new. Definer: runs from cron.';
+select cron.schedule('learn-words', '10 seconds', 'select private.learn_words()');
+
+create function private.forget_words() returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  forgotten integer;
+begin
+  with present as materialized (
+    select distinct w as word from private.searchable s, private.words_of(s.searched) w
+  )
+  delete from private.vocabulary v where not exists (select from present p where p.word = v.word);
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end;
+$$;
+comment on function private.forget_words is 'Takes the words out of the vocabulary that no agent has any more → how many. Definer: runs from cron.';
+select cron.schedule('forget-words', '37 3 * * *', 'select private.forget_words()');
+
+create function private.meant_words(word text) returns text[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  slips constant integer := case when char_length(word) < 6 then 1 else 2 end;
+begin
+  return coalesce((
+    select array_agg(m.word) from (
+      select v.word from private.vocabulary v
+      where char_length(v.word) between char_length(meant_words.word) - slips and char_length(meant_words.word) + slips
+        and extensions.levenshtein_less_equal(meant_words.word, v.word, slips) <= slips
+      order by extensions.levenshtein_less_equal(meant_words.word, v.word, slips), v.word limit 20
+    ) m), '{}');
+end;
+$$;
+comment on function private.meant_words is
+  'Up to twenty words of the vocabulary that are as near as private.mistyped allows, the nearest first. Definer: the table is private.';
 
 create function private.search_words(q text) returns text[]
 language sql immutable
@@ -150,34 +265,17 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
-  conditions text[] := array['a.deleted_at is null'];
+  conditions text[] := array['a.deleted_at is null', 'a.user_id = $1'];
   key constant text := case sort_by
     when 'relevance' then 's.score'
     when 'name' then 'lower(a.name)'
-    -- For everybody's agents as agents_age_idx has it.
-    when 'created_at' then case when owner is null then '(a.created_at at time zone ''UTC'')' else 'a.created_at' end
+    when 'created_at' then 'a.created_at'
     when 'last_activity' then 'a.last_activity_at'
     when 'cpu_usage' then '100 * (l.metrics ->> ''cpu_usage'')::float8 / nullif((l.metrics ->> ''cpu_limit'')::float8, 0)'
     when 'memory_usage' then '(l.metrics ->> ''memory_usage'')::float8'
   end;
-  word text;
   page jsonb;
 begin
-  if owner is not null then
-    conditions := conditions || 'a.user_id = $1'::text;
-  else
-    -- The trigram index finds what has these; the score decides.
-    foreach word in array words loop
-      conditions := conditions || format('(private.search_text(a.name, a.description, a.platforms) like %L%s)',
-        case when char_length(word) < 3 then '% ' else '%' end || word || '%',
-        case when similar_too and char_length(word) > 2 then
-          format(' or %L operator(extensions.<%%) private.search_text(a.name, a.description, a.platforms)', word) end);
-    end loop;
-    if similar_too then
-      -- With less the index finds a quarter of a million agents (20 s); what it costs is slips in the midst of short words.
-      perform set_config('pg_trgm.word_similarity_threshold', '0.45', true);
-    end if;
-  end if;
   if words <> '{}' then
     conditions := conditions || 's.score is not null'::text;
   end if;
@@ -220,7 +318,18 @@ begin
 end;
 $$;
 comment on function private.search_page is
-  'One page of a search, of the agents that the role calling it sees → {total, page: [{id, score}]}; owner null: of all owners.';
+  'One page of a search among the agents of an owner, of those that the role calling it sees → {total, page: [{id, score}]}.';
+
+create function private.searchable_since(since timestamptz, until timestamptz) returns bigint
+language sql stable security definer
+set search_path = ''
+as $$
+  select case when since is null and until is null then (select private.count_of(private.fleet_counts(), 'agents')) else (
+    select count(*) from private.searchable s
+    where s.created_at >= coalesce(since, '-infinity') and s.created_at < coalesce(until, 'infinity')
+  ) end;
+$$;
+comment on function private.searchable_since is 'How many agents there are of a time. Definer: called by search_everywhere, which asks for the right.';
 
 create function private.search_everywhere(
   words text[], similar_too boolean, status text[], platform text, created_after timestamptz, created_before timestamptz,
@@ -229,15 +338,109 @@ create function private.search_everywhere(
 language plpgsql stable security definer
 set search_path = ''
 as $$
+declare
+  most constant integer := (private.setting('search', 'ranked_matches'))::int;
+  -- In the order of an index a page needs no look at all matches, and without words there is nothing to rank.
+  ranked constant boolean := words <> '{}' and sort_by not in ('name', 'created_at');
+  -- Columns that are never null need no word of it, which would keep the index from giving the order.
+  ordered constant text := sort_order || case when sort_by in ('name', 'created_at') then '' else ' nulls last' end;
+  key constant text := case sort_by
+    when 'relevance' then 's.score'
+    when 'name' then 's.name'
+    when 'created_at' then 's.created_at'
+    when 'last_activity' then 'k.last_activity_at'
+    when 'cpu_usage' then '100 * (l.metrics ->> ''cpu_usage'')::float8 / nullif((l.metrics ->> ''cpu_limit'')::float8, 0)'
+    when 'memory_usage' then '(l.metrics ->> ''memory_usage'')::float8'
+  end;
+  key_source constant text := case sort_by
+    when 'last_activity' then ' join public.agents k on k.id = s.agent_id'
+    when 'cpu_usage' then ' left join public.agent_metrics_latest l on l.agent_id = s.agent_id'
+    when 'memory_usage' then ' left join public.agent_metrics_latest l on l.agent_id = s.agent_id'
+    else ''
+  end;
+  score constant text := case when words = '{}' then 'null::real' else 'private.search_score($1, s.searched, $2)' end;
+  source text := 'private.searchable s';
+  conditions text[] := '{true}';
+  word text;
+  patterns text[];
+  total bigint;
+  oldest timestamptz;
+  page jsonb;
 begin
   if private.reach('agents:read') <> 'all' then
     perform private.raise_error('PERMISSION_DENIED', 'This needs the permission agents:read_all.', '{"permission": "agents:read_all"}', 403);
   end if;
-  return private.search_page(null, words, similar_too, status, platform, created_after, created_before, sort_by, sort_order, row_limit, row_offset);
+  foreach word in array words loop
+    patterns := array[case when char_length(word) < 3 then '% ' else '%' end || word || '%'];
+    if similar_too and char_length(word) > 2 then
+      patterns := patterns || array(select '% ' || m || ' %' from unnest(private.meant_words(word)) m);
+    end if;
+    -- One by one: of these the statistics know how common they are.
+    conditions := conditions || ('(' || (select string_agg(format('s.searched like %L', p), ' or ') from unnest(patterns) p) || ')');
+  end loop;
+  if status is not null or platform is not null then
+    source := source || ' join public.agents a on a.id = s.agent_id left join public.deployments d on d.agent_id = s.agent_id';
+  end if;
+  if status is not null then
+    conditions := conditions || '(a.status = any ($3) or d.state = any ($3))'::text;
+  end if;
+  if platform is not null then
+    conditions := conditions || '$4 = any (a.platforms)'::text;
+  end if;
+  if created_after is not null then
+    conditions := conditions || 's.created_at >= $5'::text;
+  end if;
+  if created_before is not null then
+    conditions := conditions || 's.created_at < $6'::text;
+  end if;
+
+  if conditions = '{true}' then
+    total := private.count_of(private.fleet_counts(), 'agents');
+  else
+    execute format(
+      $statement$
+        with newest as materialized (
+          select s.agent_id, s.created_at, s.searched from %s where %s order by s.created_at desc, s.agent_id desc limit $7 + 1
+        ), scored as materialized (
+          select s.agent_id, s.created_at, %s as score from newest s
+        ), found as (
+          select * from scored s where %s order by s.created_at desc, s.agent_id desc limit $7
+        )
+        select (select count(*) from found), (select case when count(*) > $7 then min(n.created_at) end from newest n),
+          case when %s then (
+            select coalesce(jsonb_agg(jsonb_build_object('id', p.agent_id, 'score', p.score)), '[]')
+            from (select s.agent_id, s.score from found s%s order by %s %s, s.agent_id %s limit $8 offset $9) p
+          ) end
+      $statement$,
+      source, array_to_string(conditions, ' and '), score, case when words = '{}' then 'true' else 's.score is not null' end,
+      ranked::text, case when ranked then key_source end, case when ranked then key else 's.created_at' end, ordered, sort_order
+    ) into total, oldest, page
+    using words, similar_too, status, platform, created_after, created_before, most, row_limit, row_offset;
+  end if;
+  if page is null then
+    if similar_too then
+      conditions := conditions || (score || ' is not null');
+    end if;
+    execute format(
+      $statement$
+        select coalesce(jsonb_agg(jsonb_build_object('id', p.agent_id, 'score', p.score)), '[]')
+        from (select s.agent_id, %s as score from %s%s where %s order by %s %s, s.agent_id %s limit $7 offset $8) p
+      $statement$,
+      score, source, key_source, array_to_string(conditions, ' and '), key, ordered, sort_order
+    ) into page
+    using words, similar_too, status, platform, created_after, created_before, row_limit, row_offset;
+  end if;
+  if oldest is not null then
+    -- As many among the older ones as among the newer ones, to two digits.
+    total := greatest(most + 1, total::numeric * private.searchable_since(created_after, created_before)
+      / greatest(1, private.searchable_since(greatest(oldest, created_after), created_before)));
+    total := round(total::numeric, 1 - floor(log(total))::int);
+  end if;
+  return jsonb_build_object('total', total, 'total_is_estimate', oldest is not null, 'page', page);
 end;
 $$;
 comment on function private.search_everywhere is
-  'search_page over everybody''s agents. Definer: see the head of this file; it asks for the right to see all and gives ids only.';
+  'One page of a search over everybody''s agents → {total, total_is_estimate, page: [{id, score}]}. Beyond settings search.ranked_matches the newest matches are ranked and the total is an estimate. Definer: see the head of this file; it asks for the right to see all and gives ids only.';
 
 create function public.search_agents(
   q text default null, status text[] default null, platform text default null,
@@ -307,13 +510,13 @@ begin
   left join public.agent_metrics_latest l on l.agent_id = a.id
   where a.id = any (ids);
   return jsonb_build_object(
-    'results', results, 'total', found -> 'total', 'limit', row_limit, 'offset', row_offset, 'similar', similar_too and results <> '[]',
+    'results', results, 'total', found -> 'total', 'total_is_estimate', coalesce((found ->> 'total_is_estimate')::boolean, false), 'limit', row_limit, 'offset', row_offset, 'similar', similar_too and results <> '[]',
     'search_ms', round(extract(epoch from clock_timestamp() - began) * 1000, 3)
   );
 end;
 $$;
 comment on function public.search_agents is
-  'Agents whose name, description or platforms have all words of q (seed 000); when none has, those with similar words → {results: [{agent, deployment, metrics, relevance_score 0–1 | null without q, highlighted_fields {name, description, platform} as HTML with <mark>}], total, limit, offset, similar, search_ms}. status: words of agents.status or deployments.state; created_after ≤ created_at < created_before; sort_by: relevance, name, created_at, last_activity, cpu_usage, memory_usage, what is unknown last. row_limit 1–100. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400.';
+  'Agents whose name, description or platforms have all words of q (seed 000); when none has, those with similar words → {results: [{agent, deployment, metrics, relevance_score 0–1 | null without q, highlighted_fields {name, description, platform} as HTML with <mark>}], total, total_is_estimate (of everybody''s, beyond settings search.ranked_matches, of which the newest are ranked and paged through), limit, offset, similar, search_ms}. status: words of agents.status or deployments.state; created_after ≤ created_at < created_before; sort_by: relevance, name, created_at, last_activity, cpu_usage, memory_usage, what is unknown last. row_limit 1–100. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400.';
 
 -- The index calls search_text as whoever writes an agent.
 grant execute on function private.search_text, private.plain_words, private.search_words, private.mistyped, private.search_score,

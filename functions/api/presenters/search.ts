@@ -25,12 +25,19 @@ function result(
   };
 }
 
-function page({ results, total, search_ms, limit, offset }: SearchFacts): JsonObject {
+function page({ results, total, search_ms, limit, offset, ...facts }: SearchFacts): JsonObject {
   return {
     results: results.map(result),
     total_results: total,
+    total_is_estimate: facts.total_is_estimate,
     search_time: `${Math.round(search_ms)}ms`,
-    pagination: { total, limit, offset, has_more: offset + results.length < total },
+    pagination: {
+      total,
+      limit,
+      offset,
+      // Of an estimated total the pages may come to their end before it.
+      has_more: results.length > 0 && offset + results.length < total,
+    },
   };
 }
 
