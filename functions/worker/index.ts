@@ -1,4 +1,4 @@
-import { probeOptions } from "../../shared/health/environment.ts";
+import { firstKey, probeOptions } from "../../shared/health/environment.ts";
 import { createServiceProbes } from "../../shared/health/services.ts";
 import { createOrchestrator } from "../../shared/orchestrators/create.ts";
 import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
@@ -7,6 +7,8 @@ import { keepOrchestrators } from "../../shared/worker/orchestrators.ts";
 import { createHealthRounds } from "../../shared/worker/health-rounds.ts";
 import { createScanRounds } from "../../shared/worker/scans/scan-rounds.ts";
 import { createStackRounds } from "../../shared/worker/stack-rounds.ts";
+import { createStorageApi } from "../../shared/storage/api.ts";
+import { createStorageRounds } from "../../shared/worker/storage-rounds.ts";
 import { createWorker } from "../../shared/worker/worker.ts";
 import { createAuthorizer } from "./authorize.ts";
 import { registerDefaultCluster } from "./default-cluster.ts";
@@ -28,6 +30,10 @@ const measureHealth = createHealthRounds({
 });
 const scan = createScanRounds({ sql, orchestratorFor, log });
 const lookAtStacks = createStackRounds({ sql, orchestratorFor, log });
+const secretKey = firstKey(environment.SUPABASE_SECRET_KEYS) ??
+  environment.SUPABASE_SERVICE_ROLE_KEY ?? "";
+const storage = createStorageApi({ projectUrl: environment.SUPABASE_URL ?? "", secretKey });
+const removeFiles = createStorageRounds({ sql, storage, log });
 
 const runtime = globalThis as unknown as {
   EdgeRuntime: { waitUntil(work: Promise<unknown>): void };
@@ -53,13 +59,10 @@ async function work(): Promise<void> {
 
 /** What is left goes to a new call, which has its own time; should it fail, cron calls within 5 s. */
 async function callMyself(): Promise<void> {
-  const [key] = Object.values(
-    JSON.parse(environment.SUPABASE_SECRET_KEYS ?? "{}") as Record<string, string>,
-  );
   try {
     const answer = await fetch(`${environment.SUPABASE_URL}/functions/v1/worker`, {
       method: "POST",
-      headers: { apikey: key ?? environment.SUPABASE_SERVICE_ROLE_KEY ?? "" },
+      headers: { apikey: secretKey },
       signal: AbortSignal.timeout(5000),
     });
     await answer.body?.cancel();
@@ -132,6 +135,7 @@ Deno.serve(async (request) => {
   runtime.EdgeRuntime.waitUntil(measureHealth());
   runtime.EdgeRuntime.waitUntil(scan());
   runtime.EdgeRuntime.waitUntil(lookAtStacks());
+  runtime.EdgeRuntime.waitUntil(removeFiles());
   const joined = running;
   if (running) {
     again = true;

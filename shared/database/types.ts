@@ -4,6 +4,48 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   "public": {
     Tables: {
+      "agent_buckets": {
+        Row: {
+          "agent_id": string;
+          "bucket_id": string;
+          "created_at": string;
+          "prefix": string;
+          "public_access": boolean;
+          "retired_at": string | null;
+          "updated_at": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "bucket_id": string;
+          "created_at"?: string;
+          "prefix"?: never;
+          "public_access"?: boolean;
+          "retired_at"?: string | null;
+          "updated_at"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "bucket_id"?: string;
+          "created_at"?: string;
+          "prefix"?: never;
+          "public_access"?: boolean;
+          "retired_at"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "agent_buckets_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: false;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "agent_events": {
         Row: {
           "actor_id": string | null;

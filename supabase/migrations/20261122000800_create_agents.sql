@@ -258,7 +258,7 @@ begin
   if agent.supabase_config ? 'database_url' then
     faults := faults || '{"supabase_config.database_url": "This holds a password: give it as the environment variable SUPABASE_DATABASE_URL"}';
   end if;
-  faults := faults || private.real_time_faults(agent.supabase_config);
+  faults := faults || private.real_time_faults(agent.supabase_config) || private.storage_faults(agent.supabase_config);
   if coalesce(array_length(agent.plugins, 1), 0) > 100
     or exists (select from unnest(agent.plugins) p where p is null or p !~ '^(@[a-z0-9~._-]+/)?[A-Za-z0-9~._-]{1,200}(@[A-Za-z0-9.^~*_-]+)?$')
   then

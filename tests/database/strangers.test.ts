@@ -15,6 +15,7 @@ let agentId: string;
 
 const tables = [
   "agents",
+  "agent_buckets",
   "deployments",
   "operations",
   "agent_events",
@@ -31,7 +32,10 @@ beforeAll(async () => {
   world = await createWorld();
   owner = await world.person();
   stranger = await world.person();
-  agentId = await createRunningAgent(world, owner, { environment: { TOKEN: "canary-value" } });
+  agentId = await createRunningAgent(world, owner, {
+    environment: { TOKEN: "canary-value" },
+    supabase_config: { storage: { bucket: "strangers" } },
+  });
   await owner.do((t) => t`select generate_api_key('mine')`);
   await world
     .sql`insert into agent_logs (agent_id, user_id, timestamp, level, message) values (${agentId}, ${owner.id}, now(), 'INFO', 'x')`;
