@@ -441,6 +441,8 @@ it("each route that a document knows stands here", () => {
     "GET /api/agents/{id}/revisions",
     "POST /api/agents/{id}/rollback",
     "POST /api/agents/{id}/events",
+    // Seed 002 has it under /realtime/v1: tests/api/join-channel.test.ts.
+    "POST /api/-/realtime/channels",
   ];
   const here = DOCUMENTS.map(({ method, route }) => `${method} ${route}`);
   const missing = ROUTES.map(({ method, path }) => `${method} ${path}`)

@@ -107,6 +107,7 @@ describe("one agent", () => {
       },
       deployedAt: "2024-01-15T10:35:00.000Z",
       lastUpdated: "2024-01-15T12:45:00.000Z",
+      error: null,
     });
   });
 
@@ -177,6 +178,7 @@ describe("one agent", () => {
         last_check: "2024-01-15T15:45:00.000Z",
         checks: [{ name: "http_health", status: "passing", response_time: "45ms" }],
       },
+      error: null,
     });
   });
 

@@ -93,6 +93,8 @@ function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
           response_time: check.response_time,
         })),
       },
+      // What went wrong after the request was answered: DEPLOYMENT_FAILED, CONTAINER_UNHEALTHY …
+      error: (deployment?.error ?? null) as JsonObject | null,
     },
   };
 }
@@ -120,6 +122,7 @@ function status1(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
     },
     deployedAt: isoTime(deployment?.deployed_at),
     lastUpdated: isoTime(deployment?.updated_at ?? agent.updated_at),
+    error: (deployment?.error ?? null) as JsonObject | null,
   };
 }
 

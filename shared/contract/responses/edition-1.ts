@@ -3,6 +3,7 @@ import {
   count,
   deployTime,
   eventType,
+  failure,
   figure,
   milliseconds,
   percent,
@@ -45,6 +46,8 @@ export const status1 = z.object({
   }),
   deployedAt: time.nullable(),
   lastUpdated: time,
+  // Ours.
+  error: failure.nullable(),
 });
 
 export const list1 = z.object({

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { count, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
+import { count, failure, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
 
 /** Answers of edition 3, to the letter of seed 000. */
 
@@ -89,6 +89,8 @@ export const agent3 = z.object({
         response_time: milliseconds.nullable(),
       })),
     }),
+    // Ours.
+    error: failure.nullable(),
   }),
 });
 
@@ -150,12 +152,6 @@ export const rolledBack3 = z.object({
     status: commandStatus,
   }),
   agent: shortAgent.extend({ status: z.literal("updating") }),
-});
-
-const failure = z.object({
-  code: z.string(),
-  message: z.string(),
-  details: z.record(z.string(), z.unknown()).optional(),
 });
 
 export const revisions3 = z.object({

@@ -23,3 +23,9 @@ export const milliseconds = z.string().regex(/^\d+ms$/);
 export const uptime = z.string().regex(/^\d+h \d{1,2}m$/);
 /** `5-10 minutes` */
 export const deployTime = z.string().regex(/^\d+-\d+ minutes$/);
+/** What went wrong with a deployment, as `error` of an agent; no document has the field. */
+export const failure = z.object({
+  code: z.string(),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
