@@ -40,6 +40,7 @@ comment on column public.agent_buckets.public_access is
   'Whether everybody may read the folder; through /object/authenticated/… or download(), for the bucket itself stays private.';
 comment on column public.agent_buckets.retired_at is
   'The agent names another bucket since then: what is in this one can be read and removed by its owner, and nothing is added.';
+create index agent_buckets_open_idx on public.agent_buckets (bucket_id) where public_access;
 create index agent_buckets_user_id_idx on public.agent_buckets (user_id);
 create unique index agent_buckets_one_in_use_idx on public.agent_buckets (agent_id) where retired_at is null;
 create trigger agent_buckets_touch_updated_at before update on public.agent_buckets
@@ -176,18 +177,35 @@ $$;
 comment on function private.reads_agent_file is
   'Whether the caller may read an object as a file of an agent: their own, or of a folder with public_access. Definer: anonymous callers may read no table.';
 
-grant execute on function private.owns_agent_file to authenticated;
-grant execute on function private.reads_agent_file to anon, authenticated;
+create function private.open_buckets() returns text[]
+language sql stable security definer
+set search_path = ''
+as $$
+  select array(select distinct b.bucket_id from public.agent_buckets b where b.public_access);
+$$;
+comment on function private.open_buckets is
+  'Buckets in which an agent''s folder is open to everybody. Definer: anonymous callers may read no table.';
 
+grant execute on function private.owns_agent_file to authenticated;
+grant execute on function private.reads_agent_file, private.open_buckets to anon, authenticated;
+
+-- A list asks the policy about every object of the bucket, for Postgres trusts no other condition before it. The names of
+-- others are turned away by their first characters, which costs a hundredth of a look into agent_buckets.
 create policy "Owners read files of their agents, and everybody those that are open" on storage.objects
-  for select to anon, authenticated using (private.reads_agent_file(bucket_id, name));
+  for select to anon, authenticated
+  using (
+    (starts_with(name, (select auth.uid()::text || '/')) or bucket_id = any ((select private.open_buckets())::text[]))
+    and private.reads_agent_file(bucket_id, name)
+  );
 create policy "Owners add files to their agents" on storage.objects
   for insert to authenticated with check (private.owns_agent_file(bucket_id, name, true));
 create policy "Owners change files of their agents" on storage.objects
   for update to authenticated
-  using (private.owns_agent_file(bucket_id, name)) with check (private.owns_agent_file(bucket_id, name, true));
+  using (starts_with(name, (select auth.uid()::text || '/')) and private.owns_agent_file(bucket_id, name))
+  with check (private.owns_agent_file(bucket_id, name, true));
 create policy "Owners remove files of their agents" on storage.objects
-  for delete to authenticated using (private.owns_agent_file(bucket_id, name));
+  for delete to authenticated
+  using (starts_with(name, (select auth.uid()::text || '/')) and private.owns_agent_file(bucket_id, name));
 
 grant select on public.agent_buckets to authenticated;
 grant select, insert, update, delete on public.agent_buckets to service_role;

@@ -35,11 +35,15 @@ test("definer rights are in private only, and argued", async () => {
   ).toEqual([]);
 });
 
-test("no function is executable by everybody or by anonymous callers but the guard of PostgREST and a policy's question", async () => {
+test("no function is executable by everybody or by anonymous callers but the guard of PostgREST and what policies ask", async () => {
   expect(
     await names(`select p.oid::regprocedure::text as name ${functions}
     and has_function_privilege('anon', p.oid, 'execute') and p.prorettype <> 'trigger'::regtype order by 1`),
-  ).toEqual(["private.guard_request()", "private.reads_agent_file(text,text)"]);
+  ).toEqual([
+    "private.guard_request()",
+    "private.open_buckets()",
+    "private.reads_agent_file(text,text)",
+  ]);
 });
 
 test("every exposed table has row level security and a comment", async () => {

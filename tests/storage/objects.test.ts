@@ -145,6 +145,21 @@ describe("an upload", () => {
     expect(must(await files().list("folder")).map((file) => file.name)).toEqual([name.slice(7)]);
   });
 
+  it("may not name a type or a time that no header could carry", async () => {
+    for (const field of ["contentType", "cacheControl"]) {
+      const form = new FormData();
+      form.append(field, "text/plain\r\nset-cookie: a=b");
+      form.append("", new Blob(["x"]), "x");
+      expect(refused(await files().upload("split", form)).message)
+        .toMatch(/^Invalid character in response header/);
+    }
+    await test.sql`
+      insert into storage.objects (bucket_id, name, metadata)
+      values (${bucket}, 'by-hand', ${test.sql.json({ mimetype: "a\nb" })})`;
+    const head = await test.request(`/object/${bucket}/by-hand`, { method: "HEAD" });
+    expect(head.status).toBe(400);
+  });
+
   it("whose form ends too early leaves nothing", async () => {
     const answer = await test.request(`/object/${bucket}/broken`, {
       method: "POST",

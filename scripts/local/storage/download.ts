@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import type { StorageContext } from "./context.ts";
-import { type Transaction } from "./database.ts";
-import { invalidRange, missingFile, noSuchBucket, noSuchKey } from "./errors.ts";
+import type { Transaction } from "./database.ts";
+import { invalidHeader, invalidRange, missingFile, noSuchBucket, noSuchKey } from "./errors.ts";
 import { checkBucketName, checkObjectName } from "./names.ts";
 import type { StorageRequest } from "./request.ts";
 import { findBucket, findObject, type ObjectRow } from "./rows.ts";
@@ -165,8 +165,8 @@ function showInfo(object: ObjectRow): Response {
     created_at: object.created_at,
   };
   const headers = new Headers();
-  if (metadata.eTag) headers.set("etag", metadata.eTag);
-  if (metadata.cacheControl) headers.set("cache-control", metadata.cacheControl);
+  if (metadata.eTag) setHeader(headers, "etag", metadata.eTag);
+  if (metadata.cacheControl) setHeader(headers, "cache-control", metadata.cacheControl);
   setLastModified(headers, metadata.lastModified);
   return Response.json(body, { headers });
 }
@@ -174,16 +174,14 @@ function showInfo(object: ObjectRow): Response {
 function headersOf(request: StorageRequest, object: ObjectRow, expires?: Date): Headers {
   const metadata = object.metadata ?? {};
   const type = metadata.mimetype ?? "application/octet-stream";
-  const headers = new Headers({
-    "accept-ranges": "bytes",
-    // A page of a user's would run scripts under the address of the project.
-    "content-type": type.includes("text/html") ? "text/plain" : type,
-    "x-robots-tag": metadata.xRobotsTag ?? "none",
-  });
-  if (metadata.eTag) headers.set("etag", metadata.eTag);
+  const headers = new Headers({ "accept-ranges": "bytes" });
+  // A page of a user's would run scripts under the address of the project.
+  setHeader(headers, "content-type", type.includes("text/html") ? "text/plain" : type);
+  setHeader(headers, "x-robots-tag", metadata.xRobotsTag ?? "none");
+  if (metadata.eTag) setHeader(headers, "etag", metadata.eTag);
   setLastModified(headers, metadata.lastModified);
   if (expires) headers.set("expires", expires.toUTCString());
-  else headers.set("cache-control", metadata.cacheControl ?? "no-cache");
+  else setHeader(headers, "cache-control", metadata.cacheControl ?? "no-cache");
   const name = request.url.searchParams.get("download");
   if (name !== null && request.method === "GET") {
     const encoded = encodeURIComponent(name);
@@ -193,6 +191,15 @@ function headersOf(request: StorageRequest, object: ObjectRow, expires?: Date): 
     );
   }
   return headers;
+}
+
+/** Rows that SQL wrote hold what they like. */
+function setHeader(headers: Headers, name: string, value: string): void {
+  try {
+    headers.set(name, value);
+  } catch {
+    throw invalidHeader(name);
+  }
 }
 
 function setLastModified(headers: Headers, time: string | undefined): void {

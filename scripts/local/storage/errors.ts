@@ -46,6 +46,11 @@ export const invalidMimeType = (type: string) =>
   new StorageError(415, "InvalidMimeType", `mime type ${type} is not supported`, {
     error: "invalid_mime_type",
   });
+/** No header of an answer could carry it. */
+export const invalidHeader = (name: string) =>
+  new StorageError(400, "InvalidRequest", `Invalid character in response header "${name}"`, {
+    error: "invalid_header_char",
+  });
 export const tooLarge = (entity = "object") =>
   new StorageError(413, "EntityTooLarge", `The ${entity} exceeded the maximum allowed size`, {
     error: "Payload too large",

@@ -1,5 +1,5 @@
 import type { StorageContext } from "./context.ts";
-import { alreadyExists, diskFull, invalidRequest, tooLarge } from "./errors.ts";
+import { alreadyExists, diskFull, invalidHeader, invalidRequest, tooLarge } from "./errors.ts";
 import { type FileRef, TooManyBytes } from "./files.ts";
 import { MalformedForm, readForm } from "./multipart.ts";
 import { checkBucketName, checkObjectName, isFolderPlaceholder, requireMimeType } from "./names.ts";
@@ -221,6 +221,8 @@ async function incomingFile(
       userMetadata: userMetadataOf(headers.get("x-metadata")),
     };
   }
+  checkHeaderValue("content-type", incoming.mimeType);
+  checkHeaderValue("cache-control", incoming.cacheControl);
   if (allowed.length > 0) requireMimeType(incoming.mimeType, allowed);
   return { incoming, declaredSize };
 }
@@ -245,6 +247,11 @@ async function fromForm(body: AsyncIterable<Uint8Array>, type: string): Promise<
     cacheControl: seconds ? `max-age=${seconds}` : "no-cache",
     userMetadata: metadata === undefined ? null : parseObject(metadata),
   };
+}
+
+/** A form may hold any text where a header cannot; downloads would fail over it. */
+function checkHeaderValue(name: string, value: string): void {
+  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) throw invalidHeader(name);
 }
 
 function robots(headers: Headers): { xRobotsTag?: string } {
