@@ -3,6 +3,7 @@ import { type Project, readProject, required, type Variables } from "../../share
 
 /** What the function needs from its surroundings, read once at start. */
 export interface Environment extends Project {
+  databaseUrl: string;
   publishableKey: string;
 }
 
@@ -10,6 +11,7 @@ export interface Environment extends Project {
 export function readEnvironment(get: Variables): Environment {
   return {
     ...readProject(get),
+    databaseUrl: required(get, "SUPABASE_DB_URL"),
     publishableKey: firstKey(get("SUPABASE_PUBLISHABLE_KEYS")) ??
       required(get, "SUPABASE_ANON_KEY"),
   };

@@ -1,10 +1,12 @@
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
 import type { OpenFeed } from "./feed.ts";
+import type { Slots } from "./slots.ts";
 import { createSession, type SessionLimits } from "./session.ts";
 
 export interface HandlerOptions {
   verifyToken: TokenVerifier;
   openFeed: OpenFeed;
+  slots: Pick<Slots, "take">;
   limits?: Partial<SessionLimits>;
   /** Bytes that may wait for a client that reads too slowly. */
   mostBufferedBytes?: number;

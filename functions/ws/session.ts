@@ -1,6 +1,7 @@
 import { ApiError, type ErrorCode } from "../../shared/contract/errors.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
 import type { Feed, OpenFeed } from "./feed.ts";
+import type { Slot, Slots } from "./slots.ts";
 import { type ClientMessage, LATER_TOPICS, readMessage, type Topic, TOPICS } from "./messages.ts";
 
 /** What a session needs of a WebSocket. */
@@ -12,6 +13,8 @@ export interface Client {
 export interface SessionOptions {
   verifyToken: TokenVerifier;
   openFeed: OpenFeed;
+  /** The connections a user may have at a time. */
+  slots: Pick<Slots, "take">;
   /** Of the query string, or null. */
   token: string | null;
   limits?: Partial<SessionLimits>;
@@ -55,6 +58,7 @@ export function createSession(client: Client, options: SessionOptions): Session 
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const now = options.now ?? Date.now;
   let feed: Feed | null = null;
+  let slot: Slot | null = null;
   let userId: string | null = null;
   let ended = false;
   let work: Promise<void> = Promise.resolve();
@@ -93,6 +97,7 @@ export function createSession(client: Client, options: SessionOptions): Session 
       throw new ApiError("INVALID_JWT_TOKEN", "The token belongs to another user");
     }
     const first = userId === null;
+    if (first && !await takeSlot(verified.userId)) return;
     userId = verified.userId;
     clearTimeout(authenticateInTime);
     clearTimeout(expiry);
@@ -109,6 +114,29 @@ export function createSession(client: Client, options: SessionOptions): Session 
       },
     });
     if (first) client.send({ type: "authenticated", user_id: userId });
+  }
+
+  /** Whether the user may have this connection, too. */
+  async function takeSlot(user: string): Promise<boolean> {
+    let taken: Slot | number;
+    try {
+      taken = await options.slots.take(user);
+    } catch (error) {
+      throw new ApiError("SUPABASE_CONNECTION_ERROR", "The connection could not be counted", {
+        cause: error,
+      });
+    }
+    if (typeof taken === "number") {
+      fail("RATE_LIMIT_EXCEEDED", "Too many connections", {
+        limit_type: "real_time_connections",
+        limit: taken,
+      });
+      leave(CLOSE.tooMany, "too many connections");
+      return false;
+    }
+    slot = taken;
+    if (ended) slot.release();
+    return !ended;
   }
 
   async function subscribe(
@@ -189,12 +217,14 @@ export function createSession(client: Client, options: SessionOptions): Session 
     }
     fail(error.code, error.message, error.details as Record<string, unknown> | undefined);
     if (error.code === "INVALID_JWT_TOKEN") leave(CLOSE.unauthenticated, "unauthenticated");
+    if (error.code === "SUPABASE_CONNECTION_ERROR") leave(CLOSE.failed, "try again later");
   }
 
   function end(): void {
     if (ended) return;
     ended = true;
     for (const timer of [authenticateInTime, expiry, idle]) clearTimeout(timer);
+    slot?.release();
     feed?.close().catch((error) => {
       options.log({ level: "warn", message: "A feed did not close", reason: String(error) });
     });

@@ -4,6 +4,7 @@ import type { TokenVerifier } from "./keys.ts";
 import type { Log } from "./log.ts";
 import { createCatalog } from "./realtime/catalog.ts";
 import { createChanges } from "./realtime/changes.ts";
+import { createConnections } from "./realtime/connections.ts";
 import { type Context, DEFAULT_LIMITS, type RealtimeLimits } from "./realtime/context.ts";
 import { customHeaders, serveHttp, tokenOf } from "./realtime/http.ts";
 import { createHub } from "./realtime/hub.ts";
@@ -66,6 +67,7 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
     verifyToken,
     log,
     limits,
+    connections: createConnections(() => connectionsPerUser(sql)),
     presenceRate: createRate(limits.presencesPerSecond),
     hub: createHub(),
     registry: createRegistry(),
@@ -160,7 +162,10 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
       .find((token) => token && !token.startsWith("sb_"));
     if (!token) return refuse(401, "API key is missing");
     try {
-      await verifyChannelToken(verifyToken, token);
+      const { sub } = await verifyChannelToken(verifyToken, token);
+      if (sub && !await context.connections.hasRoom(sub)) {
+        return refuse(429, "Too many connected users");
+      }
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
       return refuse(401, error.code === "InvalidJWTToken" ? "Token has expired" : error.message);
@@ -199,6 +204,13 @@ export async function createRealtime(options: RealtimeOptions): Promise<HttpServ
       await sql.end({ timeout: 2 });
     },
   };
+}
+
+/** The application's own setting, where it has one. */
+async function connectionsPerUser(sql: Sql): Promise<number> {
+  const [row] = await sql<{ most: number }[]>`
+    select coalesce(_realtime.setting('real_time', 'connections_per_user')::int, 100) as most`;
+  return row!.most;
 }
 
 async function existingPublications(sql: Sql): Promise<string[]> {

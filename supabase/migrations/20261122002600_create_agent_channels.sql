@@ -10,6 +10,7 @@
 
 insert into public.settings (category, key, value, description) values
   ('real_time', 'max_channels', '50', 'Channels one agent may open in supabase_config.real_time.channels.'),
+  ('real_time', 'connections_per_user', '100', 'Realtime and WebSocket connections one user may have open at a time (seed 002: 100).'),
   ('real_time', 'events_per_minute', '600', 'Events one agent may emit in a minute; one more is RATE_LIMIT_EXCEEDED.'),
   ('real_time', 'error_lines_per_window', '10', 'ERROR lines of one agent that are sent one by one in a window; the rest is summed up.'),
   ('real_time', 'error_window_seconds', '10', 'Length of that window in seconds.');
@@ -294,6 +295,7 @@ $$;
 comment on function private.tell_held_back_errors is
   'Sums up what was held back in windows that are over → how many. Definer: runs from cron.';
 select cron.schedule('tell-held-back-errors', '10 seconds', 'select private.tell_held_back_errors()');
+select cron.schedule('forget-dead-ws-instances', '*/5 * * * *', 'select private.forget_dead_ws_instances()');
 select cron.schedule('forget-channel-messages', '57 * * * *', $$
   delete from private.channel_messages c where c.inserted_at < now() at time zone 'UTC' - interval '4 days'
 $$);
@@ -475,6 +477,95 @@ end;
 $$;
 comment on function public.real_time_channel is
   'Whether the caller can join a topic of Realtime, and what for → {kind: postgres_changes, topic, schema, table, filter | null, event} for realtime:{schema}:{table}[:{filter}], {kind: broadcast, topic} for a private topic. Errors: VALIDATION_ERROR 400, REAL_TIME_SUBSCRIPTION_FAILED 422 with details.reason NOT_ALLOWED, UNKNOWN_TABLE, NOT_PUBLISHED, INVALID_FILTER, UNKNOWN_COLUMN, INVALID_VALUE or AGENT_NOT_FOUND.';
+
+-- Connections of a user (seed 002: 100) --------------------------------------------------------------------------
+--
+-- Function ws counts its own, over all its instances. An instance holds an advisory lock in a session of its own for as
+-- long as it runs, so that the connections of one that was killed are free at once.
+
+create unlogged table private.ws_instances (
+  id uuid primary key,
+  seen_at timestamptz not null default now()
+);
+comment on table private.ws_instances is
+  'Running instances of function ws. Each holds the lock private.ws_instance_key(id) and says every 30 seconds that it is there, for where a pooler keeps locks of those that are gone.';
+
+create unlogged table private.ws_connections (
+  id uuid primary key,
+  user_id uuid not null,
+  instance_id uuid not null references private.ws_instances (id) on delete cascade
+);
+comment on table private.ws_connections is 'Open connections of users to function ws.';
+create index ws_connections_user_id_idx on private.ws_connections (user_id);
+create index ws_connections_instance_id_idx on private.ws_connections (instance_id);
+
+create function private.ws_instance_key(id uuid) returns bigint
+language sql immutable
+set search_path = ''
+as $$
+  select hashtextextended('ws-instance:' || id::text, 0);
+$$;
+comment on function private.ws_instance_key is 'Key of the advisory lock that an instance of function ws holds.';
+
+create function private.forget_dead_ws_instances() returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  forgotten integer;
+begin
+  delete from private.ws_instances i
+  where i.seen_at < clock_timestamp() - interval '90 seconds'
+    or not exists (
+      select from pg_catalog.pg_locks l
+      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+        and (l.classid::bigint << 32 | l.objid::bigint) = private.ws_instance_key(i.id)
+    );
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end;
+$$;
+comment on function private.forget_dead_ws_instances is
+  'Removes instances of function ws that are gone, and their connections → how many. Definer: called by function ws.';
+
+create function private.register_ws_instance(id uuid, connections jsonb) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform pg_advisory_lock(private.ws_instance_key(id));
+  perform private.forget_dead_ws_instances();
+  insert into private.ws_instances (id) values (register_ws_instance.id);
+  insert into private.ws_connections (id, user_id, instance_id)
+  select c.key::uuid, (c.value #>> '{}')::uuid, register_ws_instance.id from jsonb_each(connections) c
+  on conflict on constraint ws_connections_pkey do update set instance_id = excluded.instance_id;
+end;
+$$;
+comment on function private.register_ws_instance is
+  'An instance of function ws begins, or begins anew because its session was lost: takes the lock of a new id and its connections {id: user id} over. Called in the session that is to hold the lock. Definer: called by function ws.';
+
+create function private.open_ws_connection(connection_id uuid, user_id uuid, instance_id uuid) returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  most constant integer := (private.setting('real_time', 'connections_per_user'))::int;
+begin
+  -- Without the lock two connections at once would both count the same rows.
+  perform pg_advisory_xact_lock(hashtextextended('ws-connections:' || open_ws_connection.user_id::text, 0));
+  for attempt in 1 .. 2 loop
+    if (select count(*) from private.ws_connections c where c.user_id = open_ws_connection.user_id) < most then
+      insert into private.ws_connections (id, user_id, instance_id)
+      values (open_ws_connection.connection_id, open_ws_connection.user_id, open_ws_connection.instance_id);
+      return null;
+    end if;
+    exit when private.forget_dead_ws_instances() = 0;
+  end loop;
+  return most;
+end;
+$$;
+comment on function private.open_ws_connection is
+  'Counts a connection → null, or how many a user may have when there are so many. Definer: called by function ws.';
 
 grant execute on function
   private.emit_agent_event, private.refuse_subscription, private.check_change_filter, public.emit_agent_event, public.real_time_channel

@@ -1,10 +1,8 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { fileURLToPath } from "node:url";
 import type { RealtimeChannel, SupabaseClient } from "@supabase/supabase-js";
 import { beforeAll, describe, expect, test } from "vitest";
-import { denoCommand } from "../support/deno.ts";
 import { POLL } from "./support/listen.ts";
+import { spawnClient } from "./support/present.ts";
 import { startRealtime, type TestRealtime } from "./support/realtime.ts";
 import { openWire } from "./support/wire.ts";
 
@@ -128,25 +126,12 @@ describe("two clients of a topic", () => {
   test("see that the process of one was killed", async () => {
     const topic = randomUUID();
     const alice = await join(user(), topic, { key: "alice" });
-    const deno = denoCommand();
-    const script = fileURLToPath(new URL("./support/present-client.ts", import.meta.url));
     const token = await realtime.userToken(randomUUID());
-    const child = spawn(deno.command, [
-      ...deno.args,
-      "run",
-      "-A",
-      "--quiet",
-      script,
-      realtime.url,
-      realtime.anonKey,
-      token,
-      topic,
-      "bob",
-    ], { stdio: "ignore" });
+    const bob = spawnClient(realtime, token, topic, "bob");
     await expect.poll(() => alice.state(), { ...POLL, timeout: 20_000 }).toEqual({
       bob: [{ name: "bob" }],
     });
-    child.kill("SIGKILL");
+    bob.kill();
     await expect.poll(() => alice.state(), POLL).toEqual({});
   });
 

@@ -13,6 +13,7 @@ interface Bench {
   closed: { code: number; reason: string }[];
   followed: string[];
   renewed: string[];
+  slotsLeft: () => number;
   feedClosed: () => boolean;
   emit(message: EventMessage): void;
   end(reason: string): void;
@@ -20,16 +21,19 @@ interface Bench {
 }
 
 /** A session whose tokens are `alice`, `bob` and `short`, and whose Realtime is in the test's hands. */
-function open({ token = null, limits = {}, refuse = false }: {
+function open({ token = null, limits = {}, refuse = false, slots = 100 }: {
   token?: string | null;
   limits?: Partial<SessionLimits>;
   refuse?: boolean;
+  /** Connections left to the user; null when they cannot be counted. */
+  slots?: number | null;
 } = {}): Bench {
   const sent: Record<string, unknown>[] = [];
   const closed: { code: number; reason: string }[] = [];
   const followed: string[] = [];
   const renewed: string[] = [];
   let feedClosed = false;
+  let slotsLeft = slots ?? 0;
   let events: FeedEvents | undefined;
   const session = createSession({
     send: (message) => sent.push(message),
@@ -38,6 +42,14 @@ function open({ token = null, limits = {}, refuse = false }: {
     token,
     limits,
     log: () => {},
+    slots: {
+      take() {
+        if (slots === null) return Promise.reject(new Error("secret words of Postgres"));
+        if (slotsLeft === 0) return Promise.resolve(100);
+        slotsLeft--;
+        return Promise.resolve({ release: () => void slotsLeft++ });
+      },
+    },
     verifyToken(token) {
       const userId = { alice: ALICE, "alice again": ALICE, short: ALICE, bob: BOB }[token];
       if (!userId) {
@@ -66,6 +78,7 @@ function open({ token = null, limits = {}, refuse = false }: {
     closed,
     followed,
     renewed,
+    slotsLeft: () => slotsLeft,
     feedClosed: () => feedClosed,
     emit: (message) => events!.onEvent(message),
     end: (reason) => events!.onEnd(reason),
@@ -265,6 +278,39 @@ describe("limits", () => {
       await bench.say({ type: "ping" });
     }
     expect(bench.closed).toEqual([]);
+  });
+});
+
+describe("the connections of a user", () => {
+  test("are counted until they end, and once however many tokens they bring", async () => {
+    const bench = open({ token: "alice", slots: 5 });
+    await bench.say({ type: "auth", token: "alice again" });
+    expect(bench.slotsLeft()).toBe(4);
+    bench.session.end();
+    bench.session.end();
+    expect(bench.slotsLeft()).toBe(5);
+  });
+
+  test("are refused beyond the limit, and nothing is followed", async () => {
+    const bench = open({ slots: 0 });
+    await bench.say({ type: "subscribe", channel: "agent_status", token: "alice" });
+    expect(bench.sent).toMatchObject([{
+      type: "error",
+      code: "RATE_LIMIT_EXCEEDED",
+      details: { limit_type: "real_time_connections", limit: 100 },
+    }]);
+    expect(bench.closed).toEqual([{ code: 4429, reason: "too many connections" }]);
+    expect(bench.followed).toEqual([]);
+  });
+
+  test("are refused while they cannot be counted, without the database's words", async () => {
+    const bench = open({ token: "alice", slots: null });
+    await bench.say({ type: "ping" });
+    expect(bench.sent).toContainEqual(
+      expect.objectContaining({ type: "error", code: "SUPABASE_CONNECTION_ERROR" }),
+    );
+    expect(JSON.stringify(bench.sent)).not.toContain("secret words");
+    expect(bench.closed).toMatchObject([{ code: 1011 }]);
   });
 });
 

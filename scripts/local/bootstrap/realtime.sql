@@ -523,6 +523,23 @@ as $function$
   from pg_catalog.jsonb_array_elements(subscriptions) given;
 $function$;
 
+-- A setting of the application, null where it has none.
+create or replace function _realtime.setting(category text, key text)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $function$
+declare
+  value jsonb;
+begin
+  if to_regclass('public.settings') is not null then
+    execute 'select s.value from public.settings s where s.category = $1 and s.key = $2' into value using category, key;
+  end if;
+  return value;
+end
+$function$;
+
 -- Filters that scripts/local/realtime does not compare itself: [{"type": oid, "op": text, "negate": boolean,
 -- "value": text | null, "wanted": text}] gives whether each holds. Runs with the rights of anon,
 -- because types bring their own operators; those of extensions stand in the schemas named here.

@@ -28,6 +28,8 @@ export interface ChannelSocket {
   token: string;
   headers: Record<string, string>;
   send(frame: string | Uint8Array<ArrayBuffer>): void;
+  /** Whether the user may have this connection, too; it counts as theirs from now on. */
+  admit(user: string | null): Promise<boolean>;
   /** Called once when the channel ended by itself. */
   removed(channel: Channel): void;
 }
@@ -204,6 +206,9 @@ export class Channel implements Listener, Subscriber {
   /** Takes a token over: claims, permissions on a private topic, the moment it ends. */
   async #authenticate(token: string): Promise<void> {
     const claims = await verifyChannelToken(this.#context.verifyToken, token);
+    if (!await this.#socket.admit(claims.sub ?? null)) {
+      throw new Refusal("ConnectionRateLimitReached", "Too many connected users");
+    }
     let permissions: Permissions | null = null;
     if (this.#config.isPrivate) {
       permissions = await this.#askPermissions(claims);

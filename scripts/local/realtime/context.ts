@@ -2,6 +2,7 @@ import type { Sql } from "postgres";
 import type { TokenVerifier } from "../keys.ts";
 import type { Log } from "../log.ts";
 import type { Catalog } from "./catalog.ts";
+import type { Connections } from "./connections.ts";
 import type { Channel } from "./channel.ts";
 import type { Hub } from "./hub.ts";
 import type { Ledger } from "./ledger.ts";
@@ -18,6 +19,7 @@ export interface Context {
   registry: Registry;
   ledger: Ledger;
   catalog: Catalog;
+  connections: Connections;
   /** Joined channels, which hear when the database is followed again. */
   channels: Set<Channel>;
   /** Shared by all clients. */

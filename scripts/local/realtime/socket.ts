@@ -45,6 +45,7 @@ export function serveClient(
     clearInterval(idleTimer);
     for (const { channel } of channels.values()) channel.drop();
     channels.clear();
+    context.connections.release(socket);
   };
   const idleTimer = setInterval(() => {
     if (Date.now() - lastSeen > limits.idleMs) close(1000, "");
@@ -63,6 +64,12 @@ export function serveClient(
         return close(1013, "reads too slowly");
       }
       webSocket.send(frame);
+    },
+    async admit(user) {
+      const admitted = await context.connections.admit(socket, user);
+      // It may have closed while the limit was read.
+      if (closing) context.connections.release(socket);
+      return admitted;
     },
     removed(channel) {
       if (channels.get(channel.topic)?.channel === channel) channels.delete(channel.topic);
