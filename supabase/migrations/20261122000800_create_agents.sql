@@ -349,6 +349,20 @@ end;
 $$;
 comment on function private.check_agent_limit is 'Raises AGENT_LIMIT_REACHED (403) when a user owns as many agents as allowed. Definer: reads settings.';
 
+create function private.is_scaled_by_us(agent_id uuid) returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (
+    select from public.deployments d
+    where d.agent_id = is_scaled_by_us.agent_id and d.orchestrator in ('portainer-compose', 'portainer-swarm')
+  );
+end;
+$$;
+comment on function private.is_scaled_by_us is
+  'Whether an agent''s scaling policy stays with us, because its orchestrator has no autoscaler. Definer: called for whoever writes the agent.';
+
 create function private.prepare_agent() returns trigger
 language plpgsql volatile
 set search_path = ''
@@ -356,6 +370,7 @@ as $$
 declare
   by_client constant boolean := current_user in ('authenticated', 'anon');
   deployable_changed boolean;
+  policy_changed boolean;
 begin
   if tg_op = 'INSERT' then
     new.framework := coalesce(new.framework, 'openai');
@@ -398,16 +413,17 @@ begin
     return new;
   end if;
   deployable_changed := (new.name, new.framework, new.model, new.system_prompt, new.settings, new.character, new.plugins,
-      new.platforms, new.resources, new.replicas, new.scaling, new.environment_keys, new.portainer, new.supabase_config,
+      new.platforms, new.resources, new.replicas, new.environment_keys, new.portainer, new.supabase_config,
       new.enabled_tools)
     is distinct from (old.name, old.framework, old.model, old.system_prompt, old.settings, old.character, old.plugins,
-      old.platforms, old.resources, old.replicas, old.scaling, old.environment_keys, old.portainer, old.supabase_config,
+      old.platforms, old.resources, old.replicas, old.environment_keys, old.portainer, old.supabase_config,
       old.enabled_tools);
+  policy_changed := new.scaling is distinct from old.scaling;
   -- A mere change of status, the most frequent one, has nothing to check.
-  if deployable_changed or (new.description, new.role, new.avatar) is distinct from (old.description, old.role, old.avatar) then
+  if deployable_changed or policy_changed or (new.description, new.role, new.avatar) is distinct from (old.description, old.role, old.avatar) then
     perform private.refuse_faults(private.agent_faults(new));
   end if;
-  if deployable_changed then
+  if deployable_changed or policy_changed and not private.is_scaled_by_us(new.id) then
     new.generation := greatest(new.generation, old.generation + 1);
   end if;
   return new;
@@ -490,7 +506,7 @@ create trigger agent_environments_forget after delete or update of secret_id on 
 
 -- Grants and policies --------------------------------------------------------------------------------------------
 
-grant execute on function private.agent_faults, private.rollout_faults, private.duration_seconds, private.refuse_faults,
+grant execute on function private.agent_faults, private.is_scaled_by_us, private.rollout_faults, private.duration_seconds, private.refuse_faults,
   private.check_agent_limit, private.number_fault,
   private.is_quantity
   to authenticated, service_role;

@@ -274,14 +274,26 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
+  bookkeeping constant text[] := '{scaling,generation,status,updated_at,last_activity_at}';
   placed public.deployments;
+  queued public.operations;
 begin
   select * into placed from public.deployments d where d.agent_id = new.id;
   -- An active operation is followed by an update when it finishes and finds a later generation.
   if placed.state in ('running', 'failed') and placed.stack_id is not null
     and not exists (select from public.operations o where o.agent_id = new.id and o.state in ('queued', 'running'))
   then
-    perform private.begin_update(new, placed.cluster_id);
+    if placed.state = 'running' and placed.observed_generation = old.generation and new.scaling is distinct from old.scaling
+      and to_jsonb(new) - bookkeeping = to_jsonb(old) - bookkeeping
+    then
+      -- Only for an orchestrator that scales by itself: nothing of the containers changes.
+      queued := private.queue_operation(new.id, new.user_id, placed.cluster_id, 'scale', jsonb_build_object(
+        'from_replicas', new.replicas, 'to_replicas', new.replicas, 'strategy', 'rolling', 'policy_changed', true, 'generation', new.generation));
+      perform private.write_event(new.id, new.user_id, 'SCALING', 'Scaling policy changed', jsonb_build_object('scaling', new.scaling), queued.id);
+      perform private.move_agent(new.id, 'scaling', 'scaling');
+    else
+      perform private.begin_update(new, placed.cluster_id);
+    end if;
   end if;
   return null;
 end;
@@ -422,7 +434,8 @@ begin
 
   -- First the operation, then the agent: a change without one would be rolled out as an update.
   answer := private.command_agent(agent_id, 'scale', jsonb_build_object(
-    'from_replicas', target.replicas, 'to_replicas', replicas, 'strategy', strategy), array['running']);
+    'from_replicas', target.replicas, 'to_replicas', replicas, 'strategy', strategy)
+    || case when policy is distinct from target.scaling then '{"policy_changed": true}'::jsonb else '{}' end, array['running']);
   update public.agents a set replicas = scale_agent.replicas, scaling = policy where a.id = scale_agent.agent_id;
   update public.deployments d set replicas_desired = scale_agent.replicas where d.agent_id = scale_agent.agent_id;
   return private.agent_answer(agent_id,

@@ -55,10 +55,14 @@ begin
     insert into private.autoscalings (agent_id) values (new.id)
     on conflict (agent_id) do update set next_at = now(), limited_by = null, limited_at = null;
   end if;
+  if tg_op = 'UPDATE' and new.generation = old.generation then
+    -- No operation comes that would tell the revision that runs.
+    perform private.keep_replicas(new.id, ((private.running_revision(new.id)).definition ->> 'replicas')::int, new.scaling);
+  end if;
   return null;
 end;
 $$;
-comment on function private.follow_scaling_policy is 'Trigger: takes an agent up for decisions with its policy. Definer: the table is private.';
+comment on function private.follow_scaling_policy is 'Trigger: takes an agent up for decisions with its policy, and its revision too. Definer: the tables are not for clients.';
 create trigger agents_follow_scaling_policy after insert on public.agents
   for each row when (new.scaling is not null) execute function private.follow_scaling_policy();
 create trigger agents_follow_changed_policy after update of scaling on public.agents
@@ -516,6 +520,7 @@ begin
     update public.agents a set replicas = desired where a.id = target.id returning * into target;
     perform set_config('launchpad.replicas_run', '', true);
     update public.deployments d set replicas_desired = desired where d.id = known.id;
+    perform private.keep_replicas(target.id, desired, target.scaling);
     perform private.keep_replicas(target.id, desired, target.scaling);
     perform private.write_event(target.id, target.user_id, 'AUTOSCALED',
       format('Kubernetes scaled from %s to %s replicas%s', known.replicas_desired, desired,

@@ -264,8 +264,6 @@ describe("nothing is decided", () => {
     const id = await agentWith(policy);
     await measure(id, { cpu: 90 });
     await world.sql`update public.agents set scaling = null where id = ${id}`;
-    await finishNext(world.sql);
-    await settle(id, 3600);
     expect(await decide()).toBe(0);
   });
 });
@@ -329,7 +327,6 @@ describe("bounds", () => {
     await owner.do((t) =>
       t`update public.agents set scaling = '{"minReplicas": 4}' where id = ${id}`
     );
-    await finishNext(world.sql);
     await world.sql`select private.autoscale()`;
     expect((await read(id)).replicas).toBe(4);
   });
@@ -388,6 +385,55 @@ describe("bounds", () => {
     expect(await events(id)).toMatchObject([{ data: { limited_by: "cooldown" } }]);
     await settle(id, 61);
     expect(await decide()).toBe(1);
+  });
+});
+
+describe("a policy alone", () => {
+  test.each([
+    ["update_agent", `public.update_agent($1, '{"scaling": {"targetCPU": 50}}')`],
+    ["scale_agent", `public.scale_agent($1, 2, 'rolling', '{"targetCPU": 50}')`],
+  ])("takes effect when %s brings it", async (_, command) => {
+    const id = await agentWith(null);
+    await call(owner, command, id);
+    for (const { operation, lease_token: token } of await claim(world.sql)) {
+      await world.sql`select private.complete_operation(${operation.id}, ${token}, '{}')`;
+    }
+    await settle(id, 3600);
+    await measure(id, { cpu: 90 });
+    expect(await decide()).toBe(1);
+  });
+
+  test("rolls nothing out where we scale", async () => {
+    const id = await agentWith(null);
+    await owner.do((t) =>
+      t`update public.agents set scaling = '{"targetCPU": 50}' where id = ${id}`
+    );
+    expect(await claim(world.sql)).toHaveLength(0);
+    const { state, generation, observed_generation } = await read(id);
+    expect([state, observed_generation]).toEqual(["running", generation]);
+    // Going back to what runs does not go back behind it.
+    const [revision] = await world
+      .sql`select definition from public.agent_revisions where agent_id = ${id}`;
+    expect(revision!.definition).toMatchObject({ replicas: 2, scaling: { targetCPU: 50 } });
+  });
+
+  test("is a scaling and no update where Kubernetes does", async () => {
+    const id = await agentWith(null);
+    await world
+      .sql`update public.deployments set orchestrator = 'kubernetes' where agent_id = ${id}`;
+    await owner.do((t) =>
+      t`update public.agents set scaling = '{"targetCPU": 50}' where id = ${id}`
+    );
+    expect((await finishNext(world.sql)).operation).toMatchObject({
+      kind: "scale",
+      request: { from_replicas: 2, to_replicas: 2, policy_changed: true },
+    });
+    const { generation, observed_generation } = await read(id);
+    expect(observed_generation).toBe(generation);
+    await owner.do((t) =>
+      t`update public.agents set scaling = null, system_prompt = 'x' where id = ${id}`
+    );
+    expect((await finishNext(world.sql)).operation.kind).toBe("update");
   });
 });
 
@@ -509,6 +555,9 @@ describe("where Kubernetes scales", () => {
       data: { by: "kubernetes", metric: "cpu", from_replicas: 2, to_replicas: 4 },
     }]);
     expect(await claim(world.sql)).toHaveLength(0);
+    const [revision] = await world
+      .sql`select definition from public.agent_revisions where agent_id = ${id}`;
+    expect(revision!.definition.replicas).toBe(4);
     await observe(id, seen(3));
     expect((await events(id))[1]!.data).toMatchObject({ reason: "below_target", to_replicas: 3 });
   });

@@ -292,7 +292,8 @@ describe("going back on request", () => {
     const id = await createRunningAgent(world, owner);
     const [revision] = await revisionsOf(id);
     expect([...Object.keys(revision!.definition), "environment_keys"].sort())
-      .toEqual([...counted, "template"].sort());
+      // A scaling policy counts only where the orchestrator has to be told of it.
+      .toEqual([...counted, "scaling", "template"].sort());
   });
 
   test("by number, also to one that failed", async () => {

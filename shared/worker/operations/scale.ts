@@ -7,13 +7,13 @@ import { mayStillBeWorking } from "./unsettled-call.ts";
 import { verifyRollout } from "./verify-rollout.ts";
 
 /**
- * Whether the agent differs from what runs by its replicas alone. Asking for other replicas counts its generation up
+ * Whether the agent differs from what runs by its replicas and its policy alone. Asking for others counts its generation up
  * once; more than that is a change made since, which scaling would mark as rolled out without rolling it out.
  */
 function changesScaleOnly({ plan, spec }: Work): boolean {
-  const { from_replicas: from, to_replicas: to } = plan.operation.request;
+  const { from_replicas: from, to_replicas: to, policy_changed: policy } = plan.operation.request;
   const generations = spec.revision - (plan.deployment.observed_generation ?? 0);
-  return generations === 0 || (generations === 1 && from !== to);
+  return generations === 0 || (generations === 1 && (from !== to || policy === true));
 }
 
 const scaleContainers: Step = {
