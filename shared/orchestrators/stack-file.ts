@@ -105,6 +105,7 @@ interface FileService extends Omit<StackService, "environment"> {
   variables: Record<string, string>;
   /** The first of `ports` is told to the container as `PORT`. */
   tellsPort: boolean;
+  healthCheckOff?: boolean;
 }
 
 /** `name` is that of the one service that an agent is. */
@@ -127,6 +128,7 @@ function servicesOf(spec: WorkloadSpec, name: string): FileService[] {
     resources: spec.resources,
     ports: spec.port === null ? [] : [spec.port],
     healthCheck: spec.healthCheck,
+    healthCheckOff: spec.healthCheckOff,
     networks: [],
     volumes: [],
     tellsPort: true,
@@ -315,6 +317,8 @@ function commonService(service: FileService): Record<string, unknown> {
       : undefined,
     healthcheck: service.healthCheck && port !== undefined
       ? healthCheck(service.healthCheck, port)
+      : service.healthCheckOff
+      ? { disable: true }
       : undefined,
   };
 }

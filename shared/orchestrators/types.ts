@@ -114,6 +114,8 @@ export interface WorkloadSpec {
   resources: { memory?: string; cpu?: string };
   port: number | null;
   healthCheck: HealthCheck | null;
+  /** Nor is the check that the image may come with to be made. */
+  healthCheckOff?: boolean;
   labels: Record<string, string>;
   strategy: Strategy;
   /** How many replicas may be down at once during an update or a restart; at least 1. */

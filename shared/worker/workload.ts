@@ -26,6 +26,7 @@ export function workloadSpec(plan: OperationPlan): WorkloadSpec {
     resources: agent.resources ?? {},
     port: template.port,
     healthCheck: healthCheck(agent, template),
+    ...(isUnchecked(agent) ? { healthCheckOff: true } : {}),
     labels: template.labels ?? {},
     strategy: strategyOf(operation.request, agent.portainer?.deployment_strategy),
     maxUnavailable: maxUnavailableOf(operation.request),
@@ -92,9 +93,13 @@ function list(values: string[] | null): string | null {
   return values === null || values.length === 0 ? null : values.join(",");
 }
 
+function isUnchecked(agent: Agent): boolean {
+  return agent.portainer?.health_checks?.enabled === false;
+}
+
 function healthCheck(agent: Agent, template: Template): HealthCheck | null {
   const wanted = agent.portainer?.health_checks;
-  if (template.health_path === null || template.port === null || wanted?.enabled === false) {
+  if (template.health_path === null || template.port === null || isUnchecked(agent)) {
     return null;
   }
   const intervalSeconds = durationSeconds(wanted?.interval) ?? HEALTH_INTERVAL_SECONDS;

@@ -16,6 +16,8 @@ beforeAll(async () => {
   await rig.set("operations", "concurrency", 16);
   await rig.set("breakers", "failure_threshold", 50);
   await rig.set("collection", "concurrency", 0);
+  await rig.sql`insert into public.stack_templates (user_id, name, image, port) values
+    (null, 'nowhere', 'agent-launchpad/not-there:1', 3000)`;
 }, 120_000);
 afterAll(() => rig?.stop());
 
@@ -23,6 +25,9 @@ interface Case {
   /** What is asked of an agent that runs (or, where so said, is stopped); deploy is asked by creating it. */
   ask?: (id: string) => Promise<unknown>;
   stopped?: boolean;
+  updated?: boolean;
+  /** The operation that comes to an end, when it is another kind. */
+  ends?: string;
   /** How it is in the end. */
   running: number;
   stacks: number;
@@ -34,6 +39,21 @@ const operations: Record<string, Case> = {
   update: {
     ask: (id) =>
       rig.rpc("update_agent", { agent_id: id, changes: { environment: { MODE: "second" } } }),
+    running: 1,
+    stacks: 1,
+    state: "running",
+  },
+  rollback: {
+    updated: true,
+    ask: (id) => rig.rpc("rollback_agent", { agent_id: id }),
+    running: 1,
+    stacks: 1,
+    state: "running",
+  },
+  "bad update": {
+    ask: (id) =>
+      rig.rpc("update_agent", { agent_id: id, changes: { portainer: { template: "nowhere" } } }),
+    ends: "rollback",
     running: 1,
     stacks: 1,
     state: "running",
@@ -121,6 +141,10 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
           const id = await rig.createAgent(engine);
           agents.set(kind, id);
           expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
+          if (operations[kind]!.updated) {
+            await operations.update!.ask!(id);
+            expect(await rig.finished(id, "update")).toMatchObject({ state: "succeeded" });
+          }
           if (operations[kind]!.stopped) {
             await rig.rpc("stop_agent", { agent_id: id });
             expect(await rig.finished(id, "stop")).toMatchObject({ state: "succeeded" });
@@ -145,8 +169,8 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
 
     it.each(kinds)("leaves a %s that the next one finishes, with no stack twice", async (kind) => {
       const id = agents.get(kind)!;
-      const { running, stacks, state } = operations[kind]!;
-      expect(await rig.finished(id, kind, 60_000)).toMatchObject({ state: "succeeded" });
+      const { running, stacks, state, ends = kind } = operations[kind]!;
+      expect(await rig.finished(id, ends, 60_000)).toMatchObject({ state: "succeeded" });
       expect(await rig.stacksOf(id)).toHaveLength(stacks);
       await eventually(async () => (await rig.runningContainers(id)).length === running, {
         what: `${running} running containers`,

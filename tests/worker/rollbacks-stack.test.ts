@@ -1,4 +1,4 @@
-/** Updates that cannot come up, on a whole stack with real processes: they are taken back, and the agent serves as before. */
+/** Rollouts on a whole stack with real processes: what cannot come up is taken back, and health is checked as asked for. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { eventually } from "./support/eventually.ts";
 import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
@@ -89,4 +89,31 @@ describe.each(Object.keys(ENGINES) as (keyof typeof ENGINES)[])("on %s", (engine
       .eq("agent_id", id).order("revision");
     expect(data!.map((row) => row.state)).toEqual(["deployed", "failed", "deployed"]);
   }, 180_000);
+
+  /** How the engine was told to check the agent's container, times in nanoseconds. */
+  async function engineCheckOf(id: string) {
+    const filters = encodeURIComponent(
+      JSON.stringify({ label: [`agent-launchpad.agent=${id}`] }),
+    );
+    const docker = `/api/endpoints/${ENGINES[engine]}/docker/containers`;
+    const [container] = await (await rig.portainer(`${docker}/json?filters=${filters}`)).json();
+    return (await (await rig.portainer(`${docker}/${container.Id}/json`)).json()).Config
+      .Healthcheck;
+  }
+
+  it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
+    ["as asked for", { enabled: true, interval: "7s", timeout: "3s", retries: 5 }, {
+      Test: ["CMD-SHELL", expect.stringContaining("http://127.0.0.1:3000/health")],
+      Interval: 7e9,
+      Timeout: 3e9,
+      Retries: 5,
+    }],
+    ["every 30 seconds without a word", {}, { Interval: 30e9, Timeout: 10e9, Retries: 3 }],
+    ["not at all", { enabled: false }, { Test: ["NONE"] }],
+  ])("the engine checks the health %s", async (_, health_checks, expected) => {
+    const id = await rig.createAgent(engine, { portainer: { health_checks } });
+    expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
+    expect(await engineCheckOf(id)).toMatchObject(expected);
+    await rig.discard(id);
+  }, 90_000);
 });

@@ -1,7 +1,7 @@
 /** Going back to an earlier revision, on request and by itself, as the worker carries it out. */
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { OrchestratorError } from "../../shared/orchestrators/errors.ts";
-import type { Orchestrator, WorkloadState } from "../../shared/orchestrators/types.ts";
+import type { WorkloadState } from "../../shared/orchestrators/types.ts";
 import { createWorkerBed, type WorkerBed } from "./support/bed.ts";
 import { upstreamErrors } from "./support/scripted-orchestrator.ts";
 
