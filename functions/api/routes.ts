@@ -158,6 +158,18 @@ export const ROUTES: readonly Route[] = [
     load: () => import("./routes/update-profile.ts").then((module) => module.handler),
   },
   {
+    method: "DELETE",
+    path: "/api/users/profile",
+    documented: [2, 3],
+    load: () => import("./routes/erase-account.ts").then((module) => module.handler),
+  },
+  {
+    method: "GET",
+    path: "/api/users/export",
+    documented: [2, 3],
+    load: () => import("./routes/export-account.ts").then((module) => module.handler),
+  },
+  {
     method: "GET",
     path: "/api/health",
     documented: [1, 2, 3],

@@ -27,4 +27,9 @@ export const profileBody = z.strictObject({
   user_metadata: metadata.optional(),
   notification_preferences: switches.optional(),
 }, "must be an object");
+/** Request body of `DELETE /api/users/profile`. */
+export const erasureBody = z.strictObject({
+  confirm: z.string("must be the email of the account").max(320, "is too long").optional(),
+}, "must be an object");
+
 export type ProfileBody = z.output<typeof profileBody>;

@@ -36,7 +36,7 @@ const STATEMENT_TIMEOUT_MS = 15_000;
  * Sets role and claims for the transaction, as PostgREST does. The time-out stands here and not in
  * the start-up parameters, which some poolers refuse.
  */
-function become(caller: Caller, request: RequestFacts): SqlFragment {
+export function become(caller: Caller, request: RequestFacts): SqlFragment {
   return sqlText`select set_config('role', 'authenticated', true), set_config('request.jwt.claims',${
     JSON.stringify(claimsOf(caller))
   }, true), set_config('launchpad.request_id',${request.requestId}, true), set_config('statement_timeout',${

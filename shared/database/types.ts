@@ -1053,6 +1053,40 @@ export type Database = {
           },
         ];
       };
+      "erasures": {
+        Row: {
+          "agents": number;
+          "finished_at": string | null;
+          "id": string;
+          "pending": NonNullable<Json>;
+          "requested_at": string;
+          "requested_by": string;
+          "stacks": number;
+          "state": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agents"?: number;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "pending"?: NonNullable<Json>;
+          "requested_at"?: string;
+          "requested_by": string;
+          "stacks"?: number;
+          "state"?: string;
+        };
+        Update: {
+          "agents"?: number;
+          "finished_at"?: string | null;
+          "id"?: string;
+          "pending"?: NonNullable<Json>;
+          "requested_at"?: string;
+          "requested_by"?: string;
+          "stacks"?: number;
+          "state"?: string;
+        };
+        Relationships: [];
+      };
       "models": {
         Row: {
           "created_at": string;
@@ -1557,6 +1591,16 @@ export type Database = {
       "emit_agent_event": {
         Args: { "agent_id": string; "channel": string; "event": string; "payload"?: Json };
         Returns: Json;
+      };
+      "erase_my_account": { Args: { "confirm"?: string }; Returns: Json };
+      "erase_user": { Args: { "user_id": string }; Returns: Json };
+      "export_my_data": { Args: Record<PropertyKey, never>; Returns: Json };
+      "export_rows": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "data": Json;
+          "source": string;
+        }[];
       };
       "generate_api_key": {
         Args: {

@@ -18,6 +18,7 @@ comment on column public.audit_log.actor_id is 'User who acted; null for the sys
 comment on column public.audit_log.target_type is 'Kind of object: agent, api_key, cluster, setting, profile …';
 
 create index audit_log_created_at_idx on public.audit_log (created_at desc);
+create index audit_log_actor_id_idx on public.audit_log (actor_id) where actor_id is not null;
 create index audit_log_target_idx on public.audit_log (target_type, target_id);
 
 create function private.write_audit(action text, target_type text, target_id text, details jsonb default '{}') returns void
@@ -31,7 +32,7 @@ begin
   values (
     (select auth.uid()),
     case
-      when claims ? 'api_key_id' then 'api_key'
+      when claims ->> 'api_key_id' is not null then 'api_key'
       when (claims ->> 'role') = 'service_role' then 'service'
       when (select auth.uid()) is not null then 'user'
       else 'system'

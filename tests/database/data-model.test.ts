@@ -37,6 +37,7 @@ test.each([
   "password_verification_hook",
   "record_security_signals",
   "autoscale",
+  "continue_erasures",
 ])(
   "private.%s, which the page names, exists",
   async (name) => {

@@ -100,6 +100,24 @@ export const deleted2 = z.object({
   timestamp: time,
 });
 
+/** `DELETE /api/users/profile`: in the manner of an agent's deletion. */
+export const erased2 = z.object({
+  user_id: uuid,
+  status: z.enum(["DELETING", "DELETED"]),
+  message: z.literal("Account deletion initiated"),
+  supabase_cleanup: deleted2.shape.supabase_cleanup,
+  erasure: z.object({
+    id: uuid,
+    state: z.enum(["pending", "finished"]),
+    agents: z.number().int(),
+    stacks: z.number().int(),
+    pending: z.record(z.string(), z.union([z.number(), z.boolean()])),
+    requested_at: time,
+    finished_at: time.nullable(),
+  }),
+  timestamp: time,
+});
+
 export const metrics2 = metrics1.extend({
   user_id: uuid,
   metrics: metrics1.shape.metrics.extend({

@@ -162,18 +162,24 @@ export async function createTestApi() {
       const [deployment] = await database.sql`
         select * from public.deployments where agent_id = ${operation.agent_id}`;
       await database.sql`select private.operation_plan(${operation.id}, ${lease_token})`;
+      if (deployment === undefined) {
+        // The removal of what is left of an agent that is gone.
+        await database
+          .sql`select private.complete_operation(${operation.id}, ${lease_token}, '{}')`;
+        continue;
+      }
       await database.sql`
         select private.record_placement(${operation.id}, ${lease_token}, ${
         database.sql.json({
           stack_id: "7",
-          stack_name: deployment!.stack_name,
+          stack_name: deployment.stack_name,
           endpoint_id: 1,
           url: "http://127.0.0.1:3999",
           console_url: "http://127.0.0.1:9/#!/1/docker/stacks/7",
           orchestrator: "portainer-compose",
         })
       })`;
-      const replicas = deployment!.replicas_desired as number;
+      const replicas = deployment.replicas_desired as number;
       await database.sql`
         select private.observe_deployment(${operation.agent_id}, ${
         database.sql.json({
