@@ -46,6 +46,7 @@ create table private.erasure_jobs (
   agent_ids uuid[] not null default '{}',
   stack_ids uuid[] not null default '{}',
   key_ids uuid[] not null default '{}',
+  words text[] not null default '{}',
   pseudonym uuid not null default gen_random_uuid(),
   settled_at timestamptz not null,
   swept_at timestamptz,
@@ -54,6 +55,7 @@ create table private.erasure_jobs (
 comment on table private.erasure_jobs is
   'What to look for while an erasure is pending. Goes with its end, so that nothing tells whose pseudonym it was.';
 comment on column private.erasure_jobs.pseudonym is 'Random, in place of the user in the audit log; it cannot be turned back.';
+comment on column private.erasure_jobs.words is 'Words of the agents, as the vocabulary of the search may hold them.';
 create index erasure_jobs_next_at_idx on private.erasure_jobs (next_at);
 
 create table private.erasure_receipts (
@@ -230,6 +232,19 @@ begin
     execute format('delete from %s where %I::text = any ($1)', item.relation, item."column") using array[was] || job.emails;
   end loop;
 
+  -- Words that others use as well tell nothing of anybody.
+  delete from private.vocabulary v
+  where v.word = any (job.words) and not exists (
+    select from private.searchable s
+    where s.searched like '%' || replace(replace(replace(v.word, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+      and v.word in (select private.words_of(s.searched))
+  );
+  -- Files that are somebody else's folder stay; whose they were goes.
+  update storage.objects o set owner = null, owner_id = null
+  where o.owner_id = was and o.name not like was || '/%';
+  update storage.buckets b set owner = null, owner_id = null where b.owner_id = was;
+  delete from storage.s3_multipart_uploads u where u.owner_id = was or u.key like was || '/%';
+
   -- Messages go with their partition after three days. They are the platform's, and may be changed but not deleted.
   if pg_catalog.has_table_privilege('realtime.messages', 'update') then
     update realtime.messages m set topic = 'erased', event = 'erased', payload = '{}', binary_payload = null
@@ -305,7 +320,12 @@ begin
     ) a (id) where id is not null),
     key_ids = array(select distinct id from (
       select unnest(j.key_ids) union all select k.id from public.api_keys k where k.user_id = target.id
-    ) a (id))
+    ) a (id)),
+    words = array(select distinct w from (
+      select unnest(j.words) union all
+      select private.words_of(s.searched) from private.searchable s join public.agents a on a.id = s.agent_id
+      where a.user_id = target.id
+    ) a (w))
   where j.erasure_id = job.erasure_id;
 
   -- Before the account, in the order in which the worker locks; the triggers of both queue the removal of containers.
@@ -316,6 +336,10 @@ begin
   with gone as (delete from public.stacks s where s.user_id = target.id returning 1)
   update public.erasures e set stacks = e.stacks + (select count(*) from gone) where e.id = job.erasure_id;
   delete from public.batches b where b.user_id = target.id;
+  -- The folders of agents are on their way with the agents; this is what else stands under the user's name.
+  perform private.queue_storage_removal(b.bucket_id, target.id || '/') from (
+    select distinct o.bucket_id from storage.objects o where o.name like target.id || '/%'
+  ) b;
   perform set_config('launchpad.erasing', '', true);
   return job.erasure_id;
 end;
@@ -390,9 +414,10 @@ create function private.files_to_remove(job private.erasure_jobs) returns intege
 language sql stable security definer
 set search_path = ''
 as $$
-  select 0;
+  select count(*) from private.storage_removals r where r.prefix like job.user_id || '/%';
 $$;
-comment on function private.files_to_remove is 'Files of an erased user that are still in storage. Definer: reads storage.';
+comment on function private.files_to_remove is
+  'Folders of an erased user that the worker still has to empty, or to look at once more. Definer: reads the queue.';
 
 create function private.continue_erasures() returns integer
 language plpgsql volatile security definer
@@ -606,6 +631,11 @@ begin
   select 'actions', jsonb_build_object('action', l.action, 'target_type', l.target_type, 'target_id', l.target_id, 'details', l.details,
     'at', l.created_at)
   from public.audit_log l where l.actor_id = caller order by l.created_at desc limit row_limit;
+  return query
+  select 'files', jsonb_build_object('bucket', o.bucket_id, 'name', o.name, 'created_at', o.created_at, 'updated_at', o.updated_at,
+    'metadata', o.metadata, 'user_metadata', o.user_metadata)
+  from storage.objects o where o.owner_id = caller::text or o.name like caller || '/%'
+  order by o.created_at desc limit row_limit;
   for item in select * from private.exported_tables() loop
     return query execute format(
       'select %L, to_jsonb(t) from %s t where %s%s limit %s', item.name, item.relation, item.condition,
@@ -616,7 +646,7 @@ begin
 end;
 $$;
 comment on function private.export_rows is
-  'All that is kept of the caller, row by row: account, identities, sessions, second factors, failed sign-ins, Auth''s and our record of what they did, and their rows of every table that has users'' rows. Values of environment variables are not in it, their names are. Definer: reads Supabase Auth and logs that users cannot read.';
+  'All that is kept of the caller, row by row: account, identities, sessions, second factors, failed sign-ins, Auth''s and our record of what they did, what their files are called, and their rows of every table that has users'' rows. Values of environment variables are not in it, their names are. Definer: reads Supabase Auth and logs that users cannot read.';
 
 create function public.export_rows() returns table (source text, data jsonb)
 language sql stable

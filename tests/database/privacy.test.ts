@@ -48,6 +48,8 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
     email: `Canary.${mark}@Example.org`.toLowerCase(),
     newEmail: word("new") + "@example.org",
     phone: `+49${parseInt(mark, 16)}`,
+    // As the vocabulary of the search has it.
+    spoken: "zq" + [...mark].map((digit) => "abcdefghijklmnop"[parseInt(digit, 16)]).join(""),
     ip: `2001:db8:${mark.slice(0, 4)}:${mark.slice(4)}::1`,
     ...Object.fromEntries(
       [
@@ -67,6 +69,7 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
         "agentstring",
         "answer",
         "finding",
+        "file",
       ].map((name) => [name, word(name)]),
     ),
   };
@@ -115,15 +118,30 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
 
   const agentId = await createRunningAgent(world, person, {
     name: c.agent,
-    description: c.description,
+    description: `${c.description} ${c.spoken}`,
     system_prompt: c.prompt,
     character: { bio: c.biography },
     environment: { API_TOKEN: c.secret },
+    supabase_config: { storage: { bucket: `bucket-${mark}` } },
   });
+  for (const [bucket, folder] of [[`bucket-${mark}`, `${id}/${agentId}`], ["avatars", id]]) {
+    await superuser`insert into storage.buckets (id, name) values (${bucket!}, ${bucket!})
+      on conflict do nothing`;
+    await superuser`
+      insert into storage.objects (bucket_id, name, owner, owner_id, user_metadata)
+      values (${bucket!}, ${`${folder}/${c.file}.png`}, ${id}, ${id}, ${
+      superuser.json({ title: c.file! })
+    }),
+        (${bucket!}, ${crypto.randomUUID()}, ${id}, ${id}, null)`;
+  }
+  // Kept back, as files are while a folder is looked at once more.
+  await sql`select private.queue_storage_removal('avatars', ${id + "/old/"})`;
   const removed = await createRunningAgent(world, person, { name: c.agent });
   await call(person, "public.delete_agent($1)", removed);
   await finishNext(sql);
   canaries.agentId = agentId;
+  await sql`select private.learn_words()`;
+  await sql`insert into private.unlearned (agent_id) values (${agentId})`;
   const container = sql.json([{ id: "1", name: c.container!, status: "running" }]);
   for (const agent of [agentId, removed]) {
     await sql`
@@ -299,9 +317,22 @@ async function finishAll(): Promise<void> {
   }
 }
 
-/** As worker and cron. */
+/** As worker and cron, three hours later. */
 async function letItBeDone(): Promise<void> {
   await finishAll();
+  await world.sql`update private.storage_removals set settles_at = now()`;
+  const removals = await world.sql<{ removal: Record<string, string> }[]>`
+    select private.claim_storage_removals(100, 30) as removal`;
+  for (const { removal: { id, lease_token, bucket_id, prefix } } of removals) {
+    await superuser.begin(async (sql) => {
+      // What the Storage API does; SQL alone is refused.
+      await sql`select set_config('storage.allow_delete_query', 'true', true)`;
+      await sql`delete from storage.objects where bucket_id = ${bucket_id!} and name like ${
+        prefix! + "%"
+      }`;
+    });
+    await world.sql`select private.end_storage_removal(${id!}, ${lease_token!}, 'empty')`;
+  }
   await world.sql`update private.erasure_jobs set next_at = now()`;
   await world.sql`select private.continue_erasures()`;
 }
@@ -327,6 +358,7 @@ const IMPERSONAL: Record<string, string> = {
   "erasures": "how far erasures are, of nobody in particular",
   "models": "what providers offer",
   "dead_letters": "goes with its operation",
+  "private.agent_bucket_names": "names that agents of several people share; who made it is cleared",
   "private.counts": "sums over everybody",
   "private.count_changes": "sums over everybody",
   "private.usage": "sums over everybody",
