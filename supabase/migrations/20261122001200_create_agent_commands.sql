@@ -93,13 +93,17 @@ $$;
 comment on function private.spec_faults is 'Fields of a specification that are unknown or of the wrong type → {field: message}.';
 
 create function private.check_replica_quota(owner uuid, agent_id uuid, wanted integer) returns void
-language plpgsql stable security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   quota constant integer := (private.setting('agents', 'max_replicas_per_user'))::int;
-  others constant bigint := private.replicas_in_use(owner, check_replica_quota.agent_id, null);
+  others bigint;
 begin
+  -- Without the lock two requests at once, for two agents, would both count what the other has not got yet. After the
+  -- locks of agents.
+  perform pg_advisory_xact_lock(hashtextextended('agents:' || owner::text, 0));
+  others := private.replicas_in_use(owner, check_replica_quota.agent_id, null);
   if others + wanted > quota then
     perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'The quota of replicas is used up.',
       jsonb_build_object('limit', quota, 'in_use', others, 'requested', wanted), 429, 'Scale down or stop another agent.');

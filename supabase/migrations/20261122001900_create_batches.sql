@@ -235,7 +235,11 @@ begin
   ) returning * into made;
   perform set_config('launchpad.batch_id', made.id::text, true);
 
-  -- In the order of ids, so that two batches with the same agents do not wait for each other.
+  -- All agents first, for what follows locks the quota of their owner too; in the order of ids, so that two batches with the
+  -- same agents do not wait for each other.
+  perform from public.agents a
+  where a.id = any (create_batch.agent_ids) and (private.reach(permission) = 'all' or a.user_id = (select auth.uid()))
+  order by a.id for update;
   for target in select t.id, t.place from unnest(create_batch.agent_ids) with ordinality t (id, place) order by t.id loop
     begin
       perform private.lock_agent(target.id, permission);

@@ -187,6 +187,28 @@ test("a changed environment value alone is rolled out, and never shown", async (
   expect(JSON.stringify(answer)).not.toContain('"3"');
 });
 
+test("the quota of replicas holds for two agents that are scaled at once", async () => {
+  const ids = [
+    await createRunningAgent(world, owner),
+    await createRunningAgent(world, owner, { name: "second" }),
+  ];
+  await world.sql`update settings set value = '6' where key = 'max_replicas_per_user'`;
+  try {
+    let second: Promise<unknown> = Promise.resolve();
+    await owner.do(async (t) => {
+      await t`select scale_agent(${ids[0]!}, 4)`;
+      second = refusal(owner.do((other) => other`select scale_agent(${ids[1]!}, 4)`));
+      const waits = () =>
+        t`select from pg_locks where locktype = 'advisory' and not granted
+          and database = (select oid from pg_database where datname = current_database())`;
+      while ((await waits()).length === 0);
+    });
+    expect(await second).toMatchObject({ code: "RESOURCE_LIMIT_EXCEEDED", status: 429 });
+  } finally {
+    await world.sql`update settings set value = '200' where key = 'max_replicas_per_user'`;
+  }
+});
+
 test("scaling keeps to the policy", async () => {
   const id = await createRunningAgent(world, owner, {
     scaling: { minReplicas: 1, maxReplicas: 4 },
