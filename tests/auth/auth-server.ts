@@ -45,7 +45,7 @@ startGateway({
   host,
   port: apiPort,
   keys,
-  services: { rest: none, auth, realtime: none, functions: none },
+  services: { rest: none, auth, storage: none, realtime: none, functions: none },
   log,
 });
 console.log(JSON.stringify({
