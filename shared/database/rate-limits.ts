@@ -4,10 +4,7 @@ import { type Caller, runStatements } from "./caller.ts";
 import type { Database } from "./connect.ts";
 import { sqlText } from "./literal.ts";
 
-/**
- * A row of `private.take_rate_limit` and one of `private.supabase_allowance`: counts are requests,
- * lengths seconds.
- */
+/** A row of `private.take_rate_limit`: counts are requests, lengths seconds. */
 export interface RateLimit {
   allowed: boolean;
   /** How many of the requests that were counted together may go on. */
@@ -107,7 +104,7 @@ export async function takeRateLimit(sql: Database, caller: Caller, cost = 1): Pr
   const [rows] = await runStatements(sql, [
     sqlText`select * from private.take_rate_limit(${
       subjectOf(caller)
-    },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost}), private.supabase_allowance(${caller.userId}::uuid)`,
+    },${caller.userId}::uuid,${caller.apiKeyId}::uuid,${cost})`,
   ], { repeatable: true });
   return rows![0] as unknown as RateLimit;
 }

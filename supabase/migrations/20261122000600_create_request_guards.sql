@@ -1,4 +1,5 @@
--- Request guards of /api: rate limits and idempotency keys. Both are shared by all instances of the api function.
+-- Request guards of /api: rate limits and idempotency keys. Both are shared by all instances of the api function. What
+-- counts requests that do not come through /api is in create_request_limits.
 
 -- Unlogged: a counter is written with each request and worth nothing after a crash; without WAL the write costs no
 -- flush. The free half of each page lets the updates stay on it (HOT).
@@ -16,7 +17,8 @@ create function private.take_rate_limit(
   out allowed boolean, out granted integer,
   out window_limit integer, out window_remaining integer, out window_seconds integer, out window_reset timestamptz,
   out burst_limit integer, out burst_remaining integer, out burst_seconds integer, out burst_reset timestamptz,
-  out retry_after integer
+  out retry_after integer,
+  out query_remaining integer, out auth_remaining integer
 ) returns record
 language plpgsql volatile security definer
 set search_path = ''
@@ -28,8 +30,17 @@ declare
 begin
   select jsonb_object_agg(s.key, s.value) into limits from public.settings s where s.category = 'rate_limit';
   limits := coalesce(limits, '{}')
-    || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id), '{}')
-    || coalesce((select k.rate_limit from public.api_keys k where k.id = take_rate_limit.key_id), '{}');
+    || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id), '{}');
+  query_remaining := greatest(0, (limits ->> 'query_limit')::int
+    - private.queries_taken(user_id, private.query_window((limits ->> 'query_seconds')::int)));
+  -- greatest() would take what is not known for nothing.
+  auth_remaining := (limits ->> 'auth_limit')::int - private.auth_requests_of_hour(user_id);
+  if auth_remaining < 0 then
+    auth_remaining := 0;
+  end if;
+  if key_id is not null then
+    limits := limits || coalesce((select k.rate_limit from public.api_keys k where k.id = take_rate_limit.key_id), '{}');
+  end if;
   window_limit := coalesce((limits ->> 'window_limit')::int, 100);
   window_seconds := coalesce((limits ->> 'window_seconds')::int, 900);
   burst_limit := coalesce((limits ->> 'burst_limit')::int, 20);
@@ -75,7 +86,7 @@ begin
 end;
 $$;
 comment on function private.take_rate_limit is
-  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own. retry_after in seconds. Definer: called by the api function.';
+  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own. retry_after in seconds. Tells also what the user has left of the limits in create_request_limits: query_remaining, and auth_remaining, null when it is not known. Definer: called by the api function.';
 
 create table private.idempotency_keys (
   user_id uuid not null references auth.users (id) on delete cascade,

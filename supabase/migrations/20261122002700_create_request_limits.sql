@@ -28,16 +28,26 @@ comment on table private.query_counts is
 comment on column private.query_counts.queries is 'Requests of the window that begins at window_start.';
 comment on column private.query_counts.queries_before is 'Requests of the window before that one.';
 
+create function private.query_window(query_seconds integer) returns timestamptz
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  return date_bin(make_interval(secs => greatest(1, query_seconds)), clock_timestamp(), '2024-01-01 00:00:00+00');
+end;
+$$;
+comment on function private.query_window is 'When the present window of so many seconds began.';
+
 create function private.query_allowance(user_id uuid, out query_limit integer, out query_seconds integer, out window_start timestamptz)
-language plpgsql stable security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   own constant jsonb := (select p.rate_limit from public.profiles p where p.id = query_allowance.user_id);
 begin
-  query_limit := coalesce((own ->> 'query_limit')::integer, private.setting('rate_limit', 'query_limit')::integer, 1000);
-  query_seconds := greatest(1, coalesce((own ->> 'query_seconds')::integer, private.setting('rate_limit', 'query_seconds')::integer, 60));
-  window_start := date_bin(make_interval(secs => query_seconds), clock_timestamp(), '2024-01-01 00:00:00+00');
+  query_limit := coalesce(own -> 'query_limit', private.setting('rate_limit', 'query_limit'))::integer;
+  query_seconds := greatest(1, coalesce(own -> 'query_seconds', private.setting('rate_limit', 'query_seconds'))::integer);
+  window_start := private.query_window(query_seconds);
 end;
 $$;
 comment on function private.query_allowance is
@@ -223,28 +233,6 @@ end;
 $$;
 comment on function private.auth_requests_of_hour is
   'Requests of a user to Supabase Auth within an hour, or null when Auth does not call the hooks that count them. Definer: clients may not read the counts.';
-
-create function private.supabase_allowance(
-  user_id uuid, out query_limit integer, out query_remaining integer, out auth_limit integer, out auth_remaining integer
-) returns record
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-declare
-  allowance record;
-  asked integer;
-begin
-  select * into allowance from private.query_allowance(supabase_allowance.user_id);
-  query_limit := allowance.query_limit;
-  query_remaining := greatest(0, query_limit - private.queries_taken(supabase_allowance.user_id, allowance.window_start));
-  auth_limit := coalesce(private.setting('rate_limit', 'auth_limit')::integer, 30);
-  asked := private.auth_requests_of_hour(supabase_allowance.user_id);
-  -- greatest() would take a null for nothing.
-  auth_remaining := case when asked is not null then greatest(0, auth_limit - asked) end;
-end;
-$$;
-comment on function private.supabase_allowance is
-  'What a user has left of both limits that seed 002 names beside those of /api; auth_remaining is null when it is not known. Definer: called by the api function.';
 
 -- Figures ------------------------------------------------------------------------------------------------------------
 

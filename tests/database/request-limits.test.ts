@@ -29,6 +29,13 @@ async function counts(person: Person) {
   return row as unknown as { queries: number; before: number };
 }
 
+/** What /api tells the person. */
+async function allowance(person: Person) {
+  const [row] = await world
+    .sql`select * from private.take_rate_limit(${`user:${person.id}`}, ${person.id})`;
+  return row!;
+}
+
 /** A request that goes on until it is told to end. */
 async function openRequest(person: Person): Promise<{ end(): Promise<void> }> {
   let end!: () => void;
@@ -67,9 +74,9 @@ describe("the limit", () => {
 
   test("is the installation's where the user has none of their own", async () => {
     const person = await world.person();
-    const [allowance] = await world.sql`select * from private.query_allowance(${person.id})`;
-    expect(allowance).toMatchObject({ query_limit: 1000, query_seconds: 60 });
-    expect(allowance!.window_start.getUTCSeconds()).toBe(0);
+    const [held] = await world.sql`select * from private.query_allowance(${person.id})`;
+    expect(held).toMatchObject({ query_limit: 1000, query_seconds: 60 });
+    expect(held!.window_start.getUTCSeconds()).toBe(0);
     await world
       .sql`update settings set value = '7' where category = 'rate_limit' and key = 'query_limit'`;
     try {
@@ -103,8 +110,7 @@ describe("the limit", () => {
       update private.query_counts set window_start = window_start - interval '1 day' where user_id = ${person.id}`;
     await change(person);
     expect(await counts(person)).toMatchObject({ queries: expect.any(Number), before: 1 });
-    const [left] = await world.sql`select * from private.supabase_allowance(${person.id})`;
-    expect(left).toMatchObject({ query_limit: 2, query_remaining: 1 });
+    expect(await allowance(person)).toMatchObject({ query_remaining: 1 });
   });
 });
 
@@ -168,8 +174,7 @@ describe("the request that leaves nothing over", () => {
 describe("what is known of requests to Auth", () => {
   const hook = (event: Record<string, unknown>, name = "custom_access_token_hook") =>
     world.sql`select private.${world.sql(name)}(${world.sql.json(event as never)}) as answer`;
-  const left = async (person: Person) =>
-    (await world.sql`select * from private.supabase_allowance(${person.id})`)[0]!.auth_remaining;
+  const left = async (person: Person) => (await allowance(person)).auth_remaining;
 
   test("is nothing while no hook told of any", async () => {
     await world.sql`delete from private.auth_requests`;
