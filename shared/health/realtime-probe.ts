@@ -38,3 +38,28 @@ export function probeRealtime(
     socket.onclose = giveUp;
   });
 }
+
+const COUNT_TIMEOUT_MS = 500;
+
+/**
+ * How many clients have joined a channel, as Realtime says of its tenant. The hosted platform keeps
+ * this route to itself: then it is null, as it is when the answer is none.
+ */
+export async function countRealtimeConnections(
+  projectUrl: string,
+  secretKey: string,
+  send: typeof fetch,
+): Promise<number | null> {
+  const tenant = /^https:\/\/([a-z]{20})\.supabase\.co$/.exec(projectUrl)?.[1] ?? "realtime-dev";
+  try {
+    const response = await send(`${projectUrl}/realtime/v1/api/tenants/${tenant}/health`, {
+      headers: { apikey: secretKey },
+      signal: AbortSignal.timeout(COUNT_TIMEOUT_MS),
+    });
+    const body = response.ok ? await response.json() : await response.body?.cancel();
+    const connected = body?.data?.connected_cluster;
+    return Number.isInteger(connected) && connected >= 0 ? connected : null;
+  } catch {
+    return null;
+  }
+}

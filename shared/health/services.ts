@@ -1,10 +1,15 @@
-import { probeRealtime } from "./realtime-probe.ts";
+import { countRealtimeConnections, probeRealtime } from "./realtime-probe.ts";
 import { probeRedis } from "./redis-probe.ts";
 import { type Measured, type ServiceName, statusOfAnswer } from "./status.ts";
 
 /** What a probe found, before it is timed. */
 export type Finding =
-  | { is: "working"; details?: Measured["details"] }
+  | {
+    is: "working";
+    details?: Measured["details"];
+    /** What the answer took, where the probe asked for details afterwards. */
+    milliseconds?: number;
+  }
   | { is: "failing" }
   | { is: "absent" };
 
@@ -12,6 +17,8 @@ export interface ServiceProbeOptions {
   projectUrl: string;
   /** A key of the project, for the gateway. */
   apiKey: string;
+  /** The project's secret key; without it nobody tells how many connections Realtime has. */
+  secretKey?: string | null;
   /** Base address of the container registry; null: none is watched. */
   registryUrl: string | null;
   /** `redis://` or `rediss://` with credentials; null: there is none. */
@@ -60,7 +67,14 @@ export function createServiceProbes(options: ServiceProbeOptions): ServiceProbes
         signal,
         ({ ok }) => ({ is: ok ? "working" : "failing" }),
       ),
-    realtime: (signal) => probeRealtime(projectUrl, apiKey, signal),
+    async realtime(signal) {
+      const started = performance.now();
+      const finding = await probeRealtime(projectUrl, apiKey, signal);
+      if (finding.is !== "working" || !options.secretKey) return finding;
+      const milliseconds = Math.round(performance.now() - started);
+      const connections = await countRealtimeConnections(projectUrl, options.secretKey, send);
+      return { ...finding, milliseconds, details: { connections } };
+    },
     storage: (signal) => http(`${projectUrl}/storage/v1/status`, signal, unlessAbsent),
     // The function says 503 when the database is away; that it says so is what is asked here.
     functions: (signal) =>
@@ -94,7 +108,9 @@ export function createServiceProbes(options: ServiceProbeOptions): ServiceProbes
     } finally {
       clearTimeout(timer);
     }
-    const milliseconds = Math.round(performance.now() - started);
+    const milliseconds = finding.is === "working" && finding.milliseconds !== undefined
+      ? finding.milliseconds
+      : Math.round(performance.now() - started);
     const checked_at = new Date().toISOString();
     switch (finding.is) {
       case "working":

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import net, { type AddressInfo, type Server } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
@@ -107,5 +108,46 @@ describe("Redis", () => {
     expect(refused.redis.status).toBe("unhealthy");
     expect((await probe({ redisUrl: "redis://127.0.0.1:9" })).redis.status).toBe("unhealthy");
     expect((await probe({})).redis.status).toBe("unavailable");
+  });
+});
+
+describe("Realtime", () => {
+  /** A Realtime that answers heartbeats, and whose tenant's health is this. */
+  async function realtime(status: number, body: string): Promise<string> {
+    const server = createServer((request, response) => {
+      const known = request.headers.apikey === "sb_secret_test";
+      response.writeHead(known ? status : 401).end(body);
+    });
+    server.on("upgrade", (request, socket) => {
+      const key = String(request.headers["sec-websocket-key"]);
+      const accept = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+        .digest("base64");
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+          `Sec-WebSocket-Accept: ${accept}\r\n\r\n`,
+      );
+      const reply = JSON.stringify({ event: "phx_reply", payload: { status: "ok" } });
+      socket.write(Buffer.concat([Buffer.from([0x81, reply.length]), Buffer.from(reply)]));
+      socket.on("error", () => {});
+    });
+    return `http://127.0.0.1:${await listen(server)}`;
+  }
+  const health = (connected: unknown) =>
+    JSON.stringify({ data: { healthy: true, connected_cluster: connected } });
+
+  it("tells how many connections it has", async () => {
+    const projectUrl = await realtime(200, health(45));
+    const measured = (await probe({ projectUrl, secretKey: "sb_secret_test" })).realtime;
+    expect(measured).toMatchObject({ status: "healthy", details: { connections: 45 } });
+  });
+
+  it.each([
+    ["keeps it to itself", 403, ""],
+    ["answers with something else", 200, "<html>"],
+    ["answers with no number", 200, health("many")],
+  ])("is healthy all the same when it %s", async (_, status, body) => {
+    const projectUrl = await realtime(status, body);
+    const measured = (await probe({ projectUrl, secretKey: "sb_secret_test" })).realtime;
+    expect(measured).toMatchObject({ status: "healthy", details: { connections: null } });
   });
 });

@@ -188,8 +188,8 @@ function health2(facts: HealthFacts, { now, userId, platform }: AnswerContext): 
         },
         realtime: {
           ...timed(realtime),
-          // Realtime keeps its connections to itself; subscriptions it writes down.
-          active_connections: null,
+          // Null on the hosted platform, where Realtime keeps its connections to itself.
+          active_connections: numberOf(realtime, "connections"),
           subscriptions: figures?.subscriptions ?? null,
         },
         storage: {

@@ -39,11 +39,11 @@ export function createConnections(readLimit: () => Promise<number>): Connections
   return {
     async admit(connection, user) {
       const most = await currentLimit();
+      const open: Set<object> = user === null ? new Set() : users.get(user) ?? new Set();
+      if (!open.has(connection) && open.size >= most) return false;
       const mine = names.get(connection) ?? new Set();
       names.set(connection, mine);
       if (user === null) return true;
-      const open = users.get(user) ?? new Set();
-      if (!open.has(connection) && open.size >= most) return false;
       users.set(user, open.add(connection));
       mine.add(user);
       return true;

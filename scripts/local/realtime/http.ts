@@ -25,6 +25,7 @@ export async function serveHttp(
   path: string,
 ): Promise<Response> {
   const single = /^\/api\/broadcast\/([^/]+)\/events\/([^/]+)$/.exec(path);
+  if (/^\/api\/tenants\/[^/]+\/health$/.test(path)) return await tellHealth(context, request);
   if (path !== "/api/broadcast" && single === null) {
     if (path === "/api/ping") return Response.json({ message: "Success" });
     return Response.json({ message: "not found" }, { status: 404 });
@@ -45,6 +46,24 @@ export async function serveHttp(
   if (single === null) return await broadcastBatch(context, request, claims);
   const [topic, event] = single.slice(1).map(decodeURIComponent) as [string, string];
   return await broadcastOne(context, request, claims, topic, event);
+}
+
+/** `GET /api/tenants/{name}/health`, for holders of the secret key. */
+async function tellHealth(context: Context, request: Request): Promise<Response> {
+  const claims = await verifyChannelToken(context.verifyToken, tokenOf(request) ?? "")
+    .catch(() => null);
+  if (claims?.role !== "service_role") return new Response("", { status: 403 });
+  const connected = await context.sql`select 1`.then(() => true, () => false);
+  return Response.json({
+    data: {
+      healthy: connected,
+      db_connected: connected,
+      replication_connected: context.following(),
+      connected_cluster: context.connections.size,
+      region: "local",
+      node: "local",
+    },
+  });
 }
 
 /** The JWT the gateway put there, or the caller's own. */
