@@ -4,13 +4,14 @@
 -- `operations` is what clients read and follow. `private.operation_queue` holds one small row per active operation with
 -- its due time and lease, so that claiming and renewing is neither slowed by history nor seen as a change by clients.
 -- States: queued → running → succeeded | failed | cancelled. A lease that ends returns the operation to the queue.
--- Mind: operations have no foreign key to agents: they are the record of what was done, also to an agent that is gone.
+-- Mind: operations have no foreign key to agents: they are the record of what was done, also to an agent that is gone. Nor
+-- to users: an account with a long history must go in one short transaction; its operations follow step by step.
 
 create table public.operations (
   id uuid primary key default gen_random_uuid(),
   agent_id uuid,
   stack_id uuid,
-  user_id uuid references auth.users (id) on delete set null,
+  user_id uuid,
   cluster_id uuid references public.clusters (id) on delete set null,
   kind text not null,
   state text not null default 'queued',

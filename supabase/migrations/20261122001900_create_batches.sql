@@ -9,7 +9,7 @@
 create table public.batches (
   id uuid primary key default gen_random_uuid(),
   -- Outlives its user: agents of others may be waiting in it.
-  user_id uuid references auth.users (id) on delete set null,
+  user_id uuid,
   operation text not null,
   agent_ids uuid[] not null,
   options jsonb not null default '{}',

@@ -156,7 +156,7 @@ $$;
 comment on function private.remove_personal_rows is
   'Removes at most so many rows of an erased user, wherever the catalog says there may be some → how many. Definer: see remove_rows.';
 
-create function private.finished_operations(job private.erasure_jobs) returns setof uuid
+create function private.finished_operations(job private.erasure_jobs, most integer) returns setof uuid
 language sql stable security definer
 set search_path = ''
 as $$
@@ -170,7 +170,8 @@ as $$
       select from public.operations n
       where (n.agent_id = o.agent_id or n.stack_id = o.stack_id) and n.kind = o.kind and n.state = 'succeeded'
         and n.created_at >= o.created_at
-    ));
+    ))
+  limit most;
 $$;
 comment on function private.finished_operations is
   'Operations of an erased user''s agents and stacks that nobody needs any more. Definer: reads every user''s operations.';
@@ -335,7 +336,8 @@ begin
   where e.id = job.erasure_id;
   with gone as (delete from public.stacks s where s.user_id = target.id returning 1)
   update public.erasures e set stacks = e.stacks + (select count(*) from gone) where e.id = job.erasure_id;
-  delete from public.batches b where b.user_id = target.id;
+  -- What is under way goes on for nobody. All else that was done is removed step by step.
+  update public.operations o set user_id = null where o.user_id = target.id and o.state in ('queued', 'running');
   -- The folders of agents are on their way with the agents; this is what else stands under the user's name.
   perform private.queue_storage_removal(b.bucket_id, target.id || '/') from (
     select distinct o.bucket_id from storage.objects o where o.name like target.id || '/%'
@@ -345,7 +347,7 @@ begin
 end;
 $$;
 comment on function private.begin_erasure is
-  'Writes down what to look for, queues the removal of containers and deletes agents, stacks and batches → the erasure; again: what came since. Definer: writes what no client may.';
+  'Writes down what to look for, queues the removal of containers and deletes agents and stacks → the erasure; again: what came since. Definer: writes what no client may.';
 
 create function private.begin_erasure_with_user() returns trigger
 language plpgsql volatile security definer
@@ -375,10 +377,13 @@ begin
   if job.erasure_id is null then
     return false;
   end if;
-  delete from public.operations o where o.id in (select private.finished_operations(job));
-  removed := private.remove_personal_rows(job, most);
+  delete from public.operations o where o.id in (select private.finished_operations(job, most));
+  get diagnostics removed = row_count;
+  if removed < most then
+    removed := removed + private.remove_personal_rows(job, most - removed);
+  end if;
   if removed >= most then
-    update private.erasure_jobs j set next_at = now() where j.erasure_id = job.erasure_id;
+    update private.erasure_jobs j set next_at = clock_timestamp() where j.erasure_id = job.erasure_id;
     return false;
   end if;
   perform private.pseudonymise(job) where job.swept_at is null;
@@ -419,21 +424,26 @@ $$;
 comment on function private.files_to_remove is
   'Folders of an erased user that the worker still has to empty, or to look at once more. Definer: reads the queue.';
 
-create function private.continue_erasures() returns integer
+create function private.continue_erasures(seconds integer default 5) returns integer
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
+  until constant timestamptz := clock_timestamp() + make_interval(secs => seconds);
   due uuid;
   finished integer := 0;
 begin
-  for due in select j.erasure_id from private.erasure_jobs j where j.next_at <= now() order by j.next_at limit 10 loop
+  loop
+    select j.erasure_id into due from private.erasure_jobs j where j.next_at <= clock_timestamp()
+    order by j.next_at limit 1 for update skip locked;
+    exit when due is null;
     finished := finished + private.continue_erasure(due)::int;
+    exit when clock_timestamp() > until;
   end loop;
   return finished;
 end;
 $$;
-comment on function private.continue_erasures is 'Takes each pending erasure that is due a step further → how many are finished now. Definer: runs from cron.';
+comment on function private.continue_erasures is 'Takes pending erasures that are due further, for some seconds → how many are finished now. Definer: runs from cron.';
 
 select cron.schedule('continue-erasures', '10 seconds', 'select private.continue_erasures()');
 

@@ -208,6 +208,12 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
   await sql`insert into private.error_windows (agent_id, started_at, sent, held_back)
     values (${agentId}, now(), 1, 0) on conflict do nothing`;
   await sql`
+    with instance as (
+      insert into private.ws_instances (id) values (gen_random_uuid()) returning id
+    )
+    insert into private.ws_connections (id, user_id, instance_id)
+    select gen_random_uuid(), ${id}, id from instance`;
+  await sql`
     insert into private.query_counts (user_id, lane, window_start, queries, queries_before)
     values (${id}, 1, now(), 1, 0)`;
   await sql`select private.count_auth_request(${id})`;
@@ -361,6 +367,7 @@ const IMPERSONAL: Record<string, string> = {
   "private.agent_bucket_names": "names that agents of several people share; who made it is cleared",
   "private.counts": "sums over everybody",
   "private.count_changes": "sums over everybody",
+  "private.ws_instances": "running functions",
   "private.usage": "sums over everybody",
   "private.revision_environments": "ids of secrets; goes with its revision",
   "private.batch_waiting": "goes with its operation",
@@ -588,6 +595,38 @@ describe("an erasure", () => {
     expect(await left()).toBeGreaterThan(0);
     await letItBeDone();
     expect(await left()).toBe(0);
+  });
+
+  test("loses nothing when it is stopped half-way", async () => {
+    const person = await world.person();
+    await createRunningAgent(world, person);
+    const { id } = await erase(person, person.email);
+    await finishAll();
+    const killed = world.sql.begin(async (t) => {
+      await t`select private.continue_erasure(${id})`;
+      throw new Error("killed");
+    });
+    await expect(killed).rejects.toThrow("killed");
+    await letItBeDone();
+    expect(await placesOf({ id: person.id, email: person.email })).toEqual([]);
+  });
+
+  test("of many at once, while workers end operations, waits for nobody for ever", async () => {
+    const people = await Promise.all(Array.from({ length: 6 }, () => world.person()));
+    for (const person of people) {
+      await createRunningAgent(world, person);
+      const busy = await createRunningAgent(world, person);
+      await call(person, "public.restart_agent($1)", busy);
+    }
+    await Promise.all([
+      ...people.map((person) => erase(person, person.email)),
+      finishAll(),
+      finishAll(),
+    ]);
+    // What a worker held is free when its lease has ended.
+    await world.sql`update private.operation_queue set run_after = now()`;
+    await letItBeDone();
+    for (const { id, email } of people) expect(await placesOf({ id, email })).toEqual([]);
   });
 
   test("goes away with its time", async () => {
