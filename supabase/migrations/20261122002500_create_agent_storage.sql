@@ -72,6 +72,9 @@ declare
   known boolean;
   is_public boolean;
 begin
+  if exists (select from private.agent_bucket_names n join storage.buckets b on b.id = n.bucket_id where b.id = bucket and not b.public) then
+    return null;
+  end if;
   -- Two agents may name a new bucket at once.
   perform pg_advisory_xact_lock(hashtextextended('agent_bucket:' || bucket, 0));
   known := exists (select from private.agent_bucket_names n where n.bucket_id = bucket);

@@ -320,6 +320,15 @@ describe("copy, move and remove", () => {
     expect(refused(await files().copy("c/none", "c/new"))).toEqual(NOT_FOUND);
   });
 
+  it("copies to one name by many at once: one wins, and no bytes are mixed up", async () => {
+    const sources = Array.from({ length: 5 }, (_, index) => `c/many-${index}`);
+    for (const source of sources) must(await files().upload(source, source));
+    const answers = await Promise.all(sources.map((source) => files().copy(source, "c/one")));
+    const winner = sources.filter((_, index) => answers[index]!.error === null);
+    expect(winner).toHaveLength(1);
+    expect(await textOf("c/one")).toBe(winner[0]);
+  });
+
   it("moves within a bucket and to another, keeping id and bytes", async () => {
     const other = await test.bucket();
     const { id } = must(await files().upload("m/from", "moved"));

@@ -8,6 +8,7 @@ import {
   tooLarge,
 } from "./errors.ts";
 import { checkBucketName, checkMimeTypes, parseSizeLimit } from "./names.ts";
+import { removeFiles } from "./removal.ts";
 import { readJson, readQuery, type StorageRequest } from "./request.ts";
 import { type BucketRow, findBucket, ownerColumns } from "./rows.ts";
 
@@ -148,7 +149,7 @@ export async function deleteBucket(
 
 /** `POST /bucket/:id/empty`: here all of it is gone with the answer; the platform queues it. */
 export async function emptyBucket(
-  { files }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
 ): Promise<Response> {
   const bucket = request.params[0]!;
@@ -162,7 +163,7 @@ export async function emptyBucket(
           limit ${EMPTY_PAGE}
         ) returning name, version`
     );
-    await files.remove(rows.map(({ name, version }) => ({ bucket, name, version })));
+    await removeFiles(context, rows.map(({ name, version }) => ({ bucket, name, version })));
     taken = rows.length;
   }
   return Response.json({

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { StorageContext } from "./context.ts";
 import { enter } from "./database.ts";
-import { accessDenied, invalidRequest, missingFile } from "./errors.ts";
+import { accessDenied, alreadyExists, invalidRequest, missingFile } from "./errors.ts";
 import type { FileRef } from "./files.ts";
 import { checkBucketName, checkObjectName } from "./names.ts";
+import { removeFiles, removeUnlessRecorded } from "./removal.ts";
 import { readJson, type StorageRequest, userMetadataOf } from "./request.ts";
 import {
   findObject,
@@ -31,7 +32,7 @@ const MOST_NAMES = 1000;
 
 /** `DELETE /object/:bucket/*` */
 export async function deleteObject(
-  { files }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
 ): Promise<Response> {
   const [bucket, name] = request.params as [string, string];
@@ -44,13 +45,13 @@ export async function deleteObject(
     if (gone === undefined) throw accessDenied();
     return object;
   });
-  await files.remove([{ bucket, name, version }]);
+  await removeFiles(context, [{ bucket, name, version }]);
   return Response.json({ message: "Successfully deleted" });
 }
 
 /** `DELETE /object/:bucket`: those of the list that the caller may delete, and the rest as if they were not there. */
 export async function deleteObjects(
-  { files }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
 ): Promise<Response> {
   const bucket = request.params[0]!;
@@ -63,13 +64,13 @@ export async function deleteObjects(
     t<ObjectRow[]>`
       delete from storage.objects where bucket_id = ${bucket} and name = any (${names}) returning *`
   );
-  await files.remove(rows.map(({ name, version }) => ({ bucket, name, version })));
+  await removeFiles(context, rows.map(({ name, version }) => ({ bucket, name, version })));
   return Response.json(rows.map(present));
 }
 
 /** `POST /object/move` */
 export async function moveObject(
-  { files }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
 ): Promise<Response> {
   const body = await readJson(request, relocation);
@@ -98,15 +99,17 @@ export async function moveObject(
       await lockName(t, to.bucket, to.name);
       // What it is now counts: it may have been written to since the policies were asked.
       const latest = await findObject(t, from.bucket, from.name, true);
-      if (!await files.share({ ...from, version: latest.version }, target)) throw missingFile();
+      if (!await context.files.share({ ...from, version: latest.version }, target)) {
+        throw missingFile();
+      }
       await t`
         update storage.objects set ${t(changes)}
         where bucket_id = ${from.bucket} and name = ${from.name}`;
       return latest.version;
     });
-    await files.remove([{ ...from, version: left }]);
+    await removeFiles(context, [{ ...from, version: left }]);
   } catch (error) {
-    await files.remove([target]);
+    await removeUnlessRecorded(context, target, error);
     throw error;
   }
   return Response.json({ message: "Successfully moved", Id: source.id, Key: to.name });
@@ -114,7 +117,7 @@ export async function moveObject(
 
 /** `POST /object/copy` */
 export async function copyObject(
-  { files }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
 ): Promise<Response> {
   const body = await readJson(request, copying);
@@ -131,10 +134,13 @@ export async function copyObject(
 
   const target: FileRef = { ...to, version: crypto.randomUUID() };
   try {
-    if (!await files.share({ ...from, version: source.version }, target)) throw missingFile();
+    if (!await context.files.share({ ...from, version: source.version }, target)) {
+      throw missingFile();
+    }
     const [former, object] = await request.db.asService(async (t) => {
       await lockName(t, to.bucket, to.name);
       const former = await lookUpObject(t, to.bucket, to.name, true);
+      if (former !== null && !upsert) throw alreadyExists("KeyAlreadyExists");
       const state = {
         owner,
         version: target.version!,
@@ -143,11 +149,11 @@ export async function copyObject(
       };
       return [former, await upsertObject(t, to.bucket, to.name, state)] as const;
     });
-    if (former !== null) await files.remove([{ ...to, version: former.version }]);
+    if (former !== null) await removeFiles(context, [{ ...to, version: former.version }]);
     const Key = `${to.bucket}/${to.name}`;
     return Response.json({ Id: object.id, Key, ...present(object) });
   } catch (error) {
-    await files.remove([target]);
+    await removeUnlessRecorded(context, target, error);
     throw error;
   }
 }

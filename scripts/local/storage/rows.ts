@@ -57,11 +57,11 @@ export function ownerColumns(owner: string | null) {
 }
 
 /** @throws {StorageError} `NoSuchBucket` */
-export async function findBucket(t: Transaction, id: string, lock = false): Promise<BucketRow> {
+export async function findBucket(t: Transaction, id: string): Promise<BucketRow> {
   const [bucket] = await t<BucketRow[]>`
     select id, name, owner, public, type, file_size_limit::float8 as file_size_limit, allowed_mime_types,
       created_at, updated_at
-    from storage.buckets where id = ${id} ${lock ? t`for update` : t``}`;
+    from storage.buckets where id = ${id}`;
   if (bucket === undefined) throw noSuchBucket();
   return bucket;
 }

@@ -3,6 +3,7 @@ import { alreadyExists, diskFull, invalidHeader, invalidRequest, tooLarge } from
 import { type FileRef, TooManyBytes } from "./files.ts";
 import { MalformedForm, readForm } from "./multipart.ts";
 import { checkBucketName, checkObjectName, isFolderPlaceholder, requireMimeType } from "./names.ts";
+import { removeFiles, removeUnlessRecorded } from "./removal.ts";
 import { parseObject, type StorageRequest, userMetadataOf } from "./request.ts";
 import {
   type FileMetadata,
@@ -136,12 +137,13 @@ async function upload(
 
 /** Bytes first, then the row: a process that dies in between leaves a file that the next start takes away. */
 async function store(
-  { files, log }: StorageContext,
+  context: StorageContext,
   request: StorageRequest,
   destination: Destination,
   incoming: Incoming,
   mostBytes: number,
 ): Promise<ObjectRow> {
+  const { files } = context;
   const { bucket, name, owner, upsert } = destination;
   const ref: FileRef = { bucket, name, version: crypto.randomUUID() };
   let metadata: FileMetadata;
@@ -174,22 +176,11 @@ async function store(
       return [former, await upsertObject(t, bucket, name, state)] as const;
     });
   } catch (error) {
-    await removeLater(files.remove([ref]), log);
+    await removeUnlessRecorded(context, ref, error);
     throw error;
   }
-  if (former !== null) {
-    await removeLater(files.remove([{ bucket, name, version: former.version }]), log);
-  }
+  if (former !== null) await removeFiles(context, [{ bucket, name, version: former.version }]);
   return object;
-}
-
-/** What cannot be taken away now is taken away at the next start; the request is done all the same. */
-async function removeLater(removal: Promise<void>, log: StorageContext["log"]): Promise<void> {
-  try {
-    await removal;
-  } catch (error) {
-    log.warn(`a file could not be removed: ${(error as Error).message}`);
-  }
 }
 
 /** What a failure to take in a file means to its sender; other errors are themselves. */
