@@ -50,6 +50,32 @@ describe("an operation is carried out to its end", () => {
     });
   });
 
+  it("a scaling policy that Kubernetes has to know is scaled, not rolled out", async () => {
+    const id = await bed.createAgent({ replicas: 2 });
+    await bed.run();
+    for (
+      const [name, args] of [
+        ["update_agent", { changes: { scaling: { targetCPU: 70 } } }],
+        ["scale_agent", { replicas: 2, scaling_policy: { maxReplicas: 4 } }],
+      ] as const
+    ) {
+      await bed
+        .sql`update public.deployments set orchestrator = 'kubernetes' where agent_id = ${id}`;
+      bed.cluster.calls.length = 0;
+      await bed.rpc(name, { agent_id: id, ...args });
+      await bed.run();
+      expect(bed.cluster.calls).toContain("scale");
+      expect(bed.cluster.calls).not.toContain("update");
+    }
+    const { stack_name: name } = await bed.deployment(id);
+    expect(bed.cluster.workloads.get(String(name))!.spec.scaling).toEqual({
+      minReplicas: 1,
+      maxReplicas: 4,
+      targetCpu: 70,
+      targetMemory: null,
+    });
+  });
+
   it("scale changes the number of containers and restarts none", async () => {
     const id = await runningAgent({ replicas: 2 });
     const before = (await stackOf(id)).containers.map((each) => each.id);
