@@ -485,6 +485,8 @@ set search_path = ''
 as $$
 declare
   desired constant integer := (seen ->> 'desired')::int;
+  -- Until it has followed, or where somebody else has set the count, that is no decision of its own.
+  decided constant boolean := desired is not distinct from (seen ->> 'replicas')::int;
   known public.deployments;
   target public.agents;
   policy jsonb;
@@ -494,10 +496,12 @@ declare
   data jsonb;
 begin
   select * into known from public.deployments d where d.agent_id = observe_autoscaler.agent_id;
-  -- Until it has followed, or somebody else has set them, the count is no decision of its own.
-  if known.state is distinct from 'running' or desired is distinct from (seen ->> 'replicas')::int
-    or desired = known.replicas_desired and seen ->> 'limited_by' is null
-  then
+  if known.state is distinct from 'running' or (desired = known.replicas_desired or not decided) and (
+    seen ->> 'limited_by' is null
+    -- What limits it is looked at again now and then, not with each look at the containers.
+    or exists (select from private.autoscalings s where s.agent_id = known.agent_id
+      and s.limited_at > now() - interval '30 seconds' and s.limited_by in (seen ->> 'limited_by', 'quota'))
+  ) then
     return;
   end if;
   -- Who holds the agent is not waited for: the next look sees the same.
@@ -515,7 +519,7 @@ begin
     'metric', strongest -> 'metric', 'value_percent', strongest -> 'value_percent', 'target_percent', strongest -> 'target_percent',
     'from_replicas', known.replicas_desired, 'to_replicas', desired,
     'min_replicas', policy -> 'minReplicas', 'max_replicas', policy -> 'maxReplicas'));
-  if desired <> known.replicas_desired then
+  if decided and desired <> known.replicas_desired then
     perform set_config('launchpad.replicas_run', 'true', true);
     update public.agents a set replicas = desired where a.id = target.id returning * into target;
     perform set_config('launchpad.replicas_run', '', true);
@@ -536,6 +540,9 @@ begin
       else 'Kubernetes cannot scale: it could not read or set the number of replicas' end, data, now());
   end if;
 
+  if not decided then
+    return;
+  end if;
   room := greatest(private.replicas_left(target), (policy ->> 'minReplicas')::int);
   if desired > room then
     wanted := room;

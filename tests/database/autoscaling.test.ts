@@ -583,6 +583,13 @@ describe("where Kubernetes scales", () => {
     },
   );
 
+  test("that it could never decide is told too", async () => {
+    const id = await agentOnKubernetes();
+    await observe(id, seen(2, { replicas: null, limited_by: "unmeasured" }));
+    expect((await events(id))[0]!.data).toMatchObject({ limited_by: "unmeasured", replicas: 2 });
+    expect((await read(id)).replicas).toBe(2);
+  });
+
   test("the owner's quota bounds it: over it goes back, and on when there is room again", async () => {
     await set("agents", "max_replicas_per_user", 8);
     try {
@@ -603,6 +610,7 @@ describe("where Kubernetes scales", () => {
       expect((await events(id)).at(-1)!.data).toMatchObject({ limited_by: "quota" });
       await call(owner, "public.stop_agent($1)", other);
       await finishNext(world.sql);
+      await world.sql`update private.autoscalings set limited_at = now() - interval '31 seconds'`;
       await observe(id, seen(3, { limited_by: "max_replicas" }));
       expect((await events(id)).at(-1)!.data).toMatchObject({
         reason: "quota_free",

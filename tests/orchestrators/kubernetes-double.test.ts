@@ -178,6 +178,10 @@ describe("the Kubernetes driver", () => {
 
     it("tells nothing of an autoscaler that has not decided yet, nor when nobody asks", async () => {
       expect(await told(undefined)).toMatchObject({ replicas: null, limitedBy: null });
+      expect(
+        await told({ ...because("AbleToScale", "True", "SucceededGetScale"), desiredReplicas: 0 }),
+      )
+        .toMatchObject({ replicas: null });
       expect(await told(because("ScalingLimited", "True", "TooManyReplicas"), false))
         .toBeUndefined();
     });

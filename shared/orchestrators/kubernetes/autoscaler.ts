@@ -39,7 +39,8 @@ export function autoscalerState(
     ]),
   );
   return {
-    replicas: found.status?.desiredReplicas ?? null,
+    // It never wants none; 0 stands there until it could first decide.
+    replicas: found.status?.desiredReplicas || null,
     metrics: (found.spec.metrics ?? []).flatMap(({ resource }) => {
       const target = resource?.target?.averageUtilization;
       if (!resource || typeof target !== "number") return [];
