@@ -525,7 +525,6 @@ begin
     perform set_config('launchpad.replicas_run', '', true);
     update public.deployments d set replicas_desired = desired where d.id = known.id;
     perform private.keep_replicas(target.id, desired, target.scaling);
-    perform private.keep_replicas(target.id, desired, target.scaling);
     perform private.write_event(target.id, target.user_id, 'AUTOSCALED',
       format('Kubernetes scaled from %s to %s replicas%s', known.replicas_desired, desired,
         case when data ? 'value_percent' then ': ' || private.scaling_words(data) else '' end), data);
