@@ -5,7 +5,7 @@
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { created1, generatedKey1, status1 } from "../shared/contract/responses/edition-1.ts";
-import { created2, deleted2, status2 } from "../shared/contract/responses/edition-2.ts";
+import { created2, deleted2, status2, updated2 } from "../shared/contract/responses/edition-2.ts";
 import {
   agent3,
   command3,
@@ -13,6 +13,7 @@ import {
   logLine3,
   logs3,
   metrics3,
+  revisions3,
   scaled3,
 } from "../shared/contract/responses/edition-3.ts";
 import { type Actor, followOperation, signUp, type Stack } from "./demo/actors.ts";
@@ -127,6 +128,32 @@ async function unifiedEdition(stack: Stack): Promise<void> {
     }),
   );
   await followOperation(actor, id, "restart");
+
+  heading("An update that cannot come up, which is taken back by itself");
+  documented(
+    "the answer",
+    updated2,
+    await actor.api("PUT", route, { body: { environment: { CRASH_AFTER: "0.5" } }, edition: 2 }),
+  );
+  await until("it goes back", async () => {
+    const { data } = await actor.client.from("operations").select("kind").eq("agent_id", id)
+      .order("created_at", { ascending: false }).limit(1);
+    return data?.[0]?.kind === "rollback";
+  });
+  await followOperation(actor, id, "rollback");
+  const history = documented(
+    "the revisions",
+    revisions3,
+    await actor.api("GET", `${route}/revisions`, { edition: 3 }),
+  );
+  show(history.revisions.map(({ revision, status, running, restored_from, error }) => ({
+    revision,
+    status,
+    running,
+    restored_from,
+    error: error?.message ?? null,
+  })));
+  await containersReady(actor, id, 5);
 
   heading("Stop, and start again");
   documented("the answer", command3, await actor.api("POST", `${route}/stop`, { edition: 3 }));

@@ -332,6 +332,18 @@ $$;
 comment on function private.refuse_faults is
   'Raises what agent_faults found: INVALID_FRAMEWORK or INVALID_MODEL when that is all (seed 003), else VALIDATION_ERROR naming every field; 400.';
 
+create function private.raise_agent_not_found(agent_id uuid) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_id),
+    jsonb_build_object('agent_id', agent_id), 404);
+end;
+$$;
+comment on function private.raise_agent_not_found is
+  'Raises AGENT_NOT_FOUND (404), the same for an agent that does not exist and for another user''s.';
+
 create function private.check_agent_limit(owner uuid) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -507,7 +519,7 @@ create trigger agent_environments_forget after delete or update of secret_id on 
 -- Grants and policies --------------------------------------------------------------------------------------------
 
 grant execute on function private.agent_faults, private.is_scaled_by_us, private.rollout_faults, private.duration_seconds, private.refuse_faults,
-  private.check_agent_limit, private.number_fault,
+  private.raise_agent_not_found, private.check_agent_limit, private.number_fault,
   private.is_quantity
   to authenticated, service_role;
 grant select, insert, update, delete on public.models, public.stack_templates, public.agents to service_role;

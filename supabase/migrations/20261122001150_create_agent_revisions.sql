@@ -347,8 +347,7 @@ declare
 begin
   perform private.require_permission('agents:read');
   if not exists (select from public.agents a where a.id = list_agent_revisions.agent_id) then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', list_agent_revisions.agent_id),
-      jsonb_build_object('agent_id', list_agent_revisions.agent_id), 404);
+    perform private.raise_agent_not_found(list_agent_revisions.agent_id);
   end if;
   if row_limit is null or row_limit not between 1 and 50 then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', '{"limit": "limit must be from 1 to 50"}', 400);

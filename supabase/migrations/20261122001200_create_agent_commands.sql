@@ -27,8 +27,7 @@ begin
     and (reached = 'all' or a.user_id = (select auth.uid()))
   for update;
   if locked.id is null then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', lock_agent.agent_id),
-      jsonb_build_object('agent_id', lock_agent.agent_id), 404);
+    perform private.raise_agent_not_found(lock_agent.agent_id);
   end if;
   return locked;
 end;

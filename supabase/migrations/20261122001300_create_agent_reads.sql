@@ -28,8 +28,7 @@ begin
   where a.id = agent_snapshot.agent_id;
   if snapshot is null then
     perform private.require_permission('agents:read');
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_snapshot.agent_id),
-      jsonb_build_object('agent_id', agent_snapshot.agent_id), 404);
+    perform private.raise_agent_not_found(agent_snapshot.agent_id);
   end if;
   return snapshot;
 end;
@@ -183,8 +182,7 @@ declare
 begin
   perform private.require_permission('monitoring:read');
   if not exists (select from public.agents a where a.id = agent_log_lines.agent_id) then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_log_lines.agent_id),
-      jsonb_build_object('agent_id', agent_log_lines.agent_id), 404);
+    perform private.raise_agent_not_found(agent_log_lines.agent_id);
   end if;
   if row_limit is null or row_limit not between 1 and 1000 then
     faults := faults || '{"lines": "lines must be from 1 to 1000"}';
@@ -335,8 +333,7 @@ declare
 begin
   perform private.require_permission('monitoring:read');
   if not exists (select from public.agents a where a.id = agent_metric_series.agent_id) then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_metric_series.agent_id),
-      jsonb_build_object('agent_id', agent_metric_series.agent_id), 404);
+    perform private.raise_agent_not_found(agent_metric_series.agent_id);
   end if;
   if bin is null or bin < interval '1 second' or since is null or floor(extract(epoch from now() - since) / extract(epoch from bin)) > most then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', jsonb_build_object('interval',

@@ -373,7 +373,7 @@ begin
     perform private.begin_update(target, held.cluster_id);
   elsif good.id is not null then
     perform private.begin_operation(target, held.cluster_id, 'rollback',
-      jsonb_build_object('to_revision', good.revision, 'automatic', true, 'failed_operation_id', held.id),
+      jsonb_build_object('to_revision', good.revision, 'automatic', true, 'reason', error -> 'code', 'failed_operation_id', held.id),
       format('%s failed, going back to revision %s', initcap(held.kind), good.revision),
       jsonb_build_object('reason', error -> 'code', 'message', error -> 'message', 'to_revision', good.revision));
     update public.deployments d set replicas_desired = target.replicas where d.agent_id = target.id;

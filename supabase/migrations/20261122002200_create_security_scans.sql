@@ -84,8 +84,7 @@ begin
   where a.id = scan_agent.agent_id and a.deleted_at is null
     and a.user_id between private.owner_bound('containers:manage', 'lowest') and private.owner_bound('containers:manage', 'highest');
   if target.id is null then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', scan_agent.agent_id),
-      jsonb_build_object('agent_id', scan_agent.agent_id), 404);
+    perform private.raise_agent_not_found(scan_agent.agent_id);
   end if;
   -- Two who ask at once get the same scan.
   perform pg_advisory_xact_lock(hashtextextended('scan:' || target.id::text, 0));

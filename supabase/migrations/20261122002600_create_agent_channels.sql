@@ -316,8 +316,7 @@ begin
   select * into target from public.agents a
   where a.id = emit_agent_event.agent_id and a.deleted_at is null and (reached = 'all' or a.user_id = (select auth.uid()));
   if target.id is null then
-    perform private.raise_error('AGENT_NOT_FOUND', format('Agent with ID ''%s'' not found or access denied', agent_id),
-      jsonb_build_object('agent_id', agent_id), 404);
+    perform private.raise_agent_not_found(agent_id);
   end if;
 
   if coalesce(channel, '') !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' then

@@ -7,6 +7,7 @@ import {
   createAgent,
   createRunningAgent,
   createWorld,
+  leaveNothingDue,
   type Person,
   refusal,
   type World,
@@ -41,9 +42,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   owner = await world.person();
-  await world.sql`delete from private.operation_queue`;
-  await world
-    .sql`update operations set state = 'cancelled', finished_at = now() where state in ('queued', 'running')`;
+  await leaveNothingDue(world.sql);
 });
 
 async function runningAgents(number: number, person = owner): Promise<string[]> {

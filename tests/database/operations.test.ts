@@ -6,6 +6,7 @@ import {
   createRunningAgent,
   createWorld,
   finishNext,
+  leaveNothingDue,
   type Person,
   refusal,
   type World,
@@ -19,9 +20,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   owner = await world.person();
-  await world.sql`delete from private.operation_queue`;
-  await world
-    .sql`update operations set state = 'cancelled', finished_at = now() where state in ('queued', 'running')`;
+  await leaveNothingDue(world.sql);
 });
 
 const operation = async (id: string) =>

@@ -122,6 +122,12 @@ export async function claim(sql: postgres.Sql, lease = "30 seconds"): Promise<Cl
   return await sql`select * from private.claim_operations('test', ${lease}::interval, 10)` as unknown as Claimed[];
 }
 
+/** Ends what other tests left waiting, so that it is not what this one's worker finds. */
+export async function leaveNothingDue(sql: postgres.Sql): Promise<void> {
+  await sql`delete from private.operation_queue`;
+  await sql`update operations set state = 'cancelled', finished_at = now() where state in ('queued', 'running')`;
+}
+
 /** Carries out the one operation that is due, as a worker whose orchestrator does all it is asked. */
 export async function finishNext(sql: postgres.Sql): Promise<Claimed> {
   const [claimed] = await claim(sql);
