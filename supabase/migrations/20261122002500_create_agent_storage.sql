@@ -145,40 +145,28 @@ create trigger agents_change_bucket after update on public.agents
 
 -- Policies -------------------------------------------------------------------------------------------------------
 
-create function private.owns_agent_file(bucket_id text, name text, to_add boolean default false) returns boolean
+create function private.may_use_agent_file(bucket_id text, name text, way text) returns boolean
 language plpgsql stable security definer
 set search_path = ''
 as $$
+declare
+  caller constant uuid := (select auth.uid());
 begin
   return exists (
     select from public.agent_buckets b
-    where b.bucket_id = owns_agent_file.bucket_id
-      and b.prefix = split_part(owns_agent_file.name, '/', 1) || '/' || split_part(owns_agent_file.name, '/', 2) || '/'
-      and length(owns_agent_file.name) > length(b.prefix)
-      and b.user_id = (select auth.uid())
-      and (b.retired_at is null or not to_add)
+    where b.bucket_id = may_use_agent_file.bucket_id
+      and b.prefix = split_part(may_use_agent_file.name, '/', 1) || '/' || split_part(may_use_agent_file.name, '/', 2) || '/'
+      and length(may_use_agent_file.name) > length(b.prefix)
+      and case way
+        when 'read' then b.public_access or b.user_id = caller
+        when 'add' then b.user_id = caller and b.retired_at is null
+        else b.user_id = caller
+      end
   );
 end;
 $$;
-comment on function private.owns_agent_file is
-  'Whether an object is, or with to_add may become, a file of one of the caller''s agents. Definer: policies ask it for every row of a list.';
-
-create function private.reads_agent_file(bucket_id text, name text) returns boolean
-language plpgsql stable security definer
-set search_path = ''
-as $$
-begin
-  return exists (
-    select from public.agent_buckets b
-    where b.bucket_id = reads_agent_file.bucket_id
-      and b.prefix = split_part(reads_agent_file.name, '/', 1) || '/' || split_part(reads_agent_file.name, '/', 2) || '/'
-      and length(reads_agent_file.name) > length(b.prefix)
-      and (b.public_access or b.user_id = (select auth.uid()))
-  );
-end;
-$$;
-comment on function private.reads_agent_file is
-  'Whether the caller may read an object as a file of an agent: their own, or of a folder with public_access. Definer: anonymous callers may read no table.';
+comment on function private.may_use_agent_file is
+  'Whether the caller may read, change or add (way) an object as a file of an agent: of their own, or read one of a folder with public_access. Definer: policies ask it for every row of a list, of anonymous callers too, who may read no table.';
 
 create function private.open_buckets() returns text[]
 language sql stable security definer
@@ -189,8 +177,7 @@ $$;
 comment on function private.open_buckets is
   'Buckets in which an agent''s folder is open to everybody. Definer: anonymous callers may read no table.';
 
-grant execute on function private.owns_agent_file to authenticated;
-grant execute on function private.reads_agent_file, private.open_buckets to anon, authenticated;
+grant execute on function private.may_use_agent_file, private.open_buckets to anon, authenticated;
 
 -- A list asks the policy about every object of the bucket, for Postgres trusts no other condition before it. The names of
 -- others are turned away by their first characters, which costs a hundredth of a look into agent_buckets.
@@ -198,17 +185,17 @@ create policy "Owners read files of their agents, and everybody those that are o
   for select to anon, authenticated
   using (
     (starts_with(name, (select auth.uid()::text || '/')) or bucket_id = any ((select private.open_buckets())::text[]))
-    and private.reads_agent_file(bucket_id, name)
+    and private.may_use_agent_file(bucket_id, name, 'read')
   );
 create policy "Owners add files to their agents" on storage.objects
-  for insert to authenticated with check (private.owns_agent_file(bucket_id, name, true));
+  for insert to authenticated with check (private.may_use_agent_file(bucket_id, name, 'add'));
 create policy "Owners change files of their agents" on storage.objects
   for update to authenticated
-  using (starts_with(name, (select auth.uid()::text || '/')) and private.owns_agent_file(bucket_id, name))
-  with check (private.owns_agent_file(bucket_id, name, true));
+  using (starts_with(name, (select auth.uid()::text || '/')) and private.may_use_agent_file(bucket_id, name, 'change'))
+  with check (private.may_use_agent_file(bucket_id, name, 'add'));
 create policy "Owners remove files of their agents" on storage.objects
   for delete to authenticated
-  using (starts_with(name, (select auth.uid()::text || '/')) and private.owns_agent_file(bucket_id, name));
+  using (starts_with(name, (select auth.uid()::text || '/')) and private.may_use_agent_file(bucket_id, name, 'change'));
 
 grant select on public.agent_buckets to authenticated;
 grant select, insert, update, delete on public.agent_buckets to service_role;

@@ -41,8 +41,8 @@ test("no function is executable by everybody or by anonymous callers but the gua
     and has_function_privilege('anon', p.oid, 'execute') and p.prorettype <> 'trigger'::regtype order by 1`),
   ).toEqual([
     "private.guard_request()",
+    "private.may_use_agent_file(text,text,text)",
     "private.open_buckets()",
-    "private.reads_agent_file(text,text)",
   ]);
 });
 

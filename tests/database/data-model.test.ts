@@ -37,6 +37,7 @@ test.each([
   "password_verification_hook",
   "record_security_signals",
   "autoscale",
+  "queue_storage_removal",
   "continue_erasures",
 ])(
   "private.%s, which the page names, exists",
