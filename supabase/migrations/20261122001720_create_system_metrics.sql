@@ -54,6 +54,14 @@ create table private.count_changes (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_analyze_scale_factor = 1);
 comment on table private.count_changes is 'What the counts changed by since they were folded. Without an index: it is only added to, and read whole.';
 
+create function private.is_stopped_on_purpose(state text) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select state in ('stopping', 'stopped', 'deleting');
+$$;
+comment on function private.is_stopped_on_purpose is 'Whether containers of a deployment in this state end because they were told to.';
+
 create function private.container_fates(state text, containers jsonb) returns table (name text, number bigint)
 language sql immutable
 set search_path = ''
@@ -61,7 +69,7 @@ as $$
   select 'containers.' || case
       when e ->> 'status' = 'running' then 'running'
       -- One that was stopped on purpose ends with the code of the signal.
-      when state in ('stopping', 'stopped', 'deleting') then 'stopped'
+      when private.is_stopped_on_purpose(state) then 'stopped'
       when e ->> 'status' in ('dead', 'restarting') or (e ->> 'oom_killed')::boolean or (e ->> 'exit_code')::integer <> 0 then 'failed'
       else 'stopped'
     end, count(*)
@@ -163,17 +171,26 @@ create function private.count_deployments() returns trigger
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  before constant public.deployments := case when tg_op <> 'INSERT' then old end;
+  after constant public.deployments := case when tg_op <> 'DELETE' then new end;
 begin
-  insert into private.count_changes (name, change)
-  select c.name, sum(c.change) from (
-    select 'deployments.' || new.state as name, 1 as change where tg_op <> 'DELETE'
-    union all
-    select f.name, f.number from private.container_fates(new.state, new.containers) f where tg_op <> 'DELETE'
-    union all
-    select 'deployments.' || old.state, -1 where tg_op <> 'INSERT'
-    union all
-    select f.name, -f.number from private.container_fates(old.state, old.containers) f where tg_op <> 'INSERT'
-  ) c group by 1 having sum(c.change) <> 0;
+  if before.state is distinct from after.state then
+    insert into private.count_changes (name, change)
+    select c.name, c.change from (values ('deployments.' || after.state, 1), ('deployments.' || before.state, -1)) c (name, change)
+    where c.name is not null;
+  end if;
+  -- Mostly the state alone changes, which makes another fate of containers only on the way to a stop and back.
+  if before.containers is distinct from after.containers
+    or private.is_stopped_on_purpose(before.state) <> private.is_stopped_on_purpose(after.state) and after.containers <> '[]'
+  then
+    insert into private.count_changes (name, change)
+    select c.name, sum(c.change) from (
+      select f.name, f.number as change from private.container_fates(after.state, after.containers) f
+      union all
+      select f.name, -f.number from private.container_fates(before.state, before.containers) f
+    ) c group by 1 having sum(c.change) <> 0;
+  end if;
   return null;
 end;
 $$;
