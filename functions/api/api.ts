@@ -9,6 +9,7 @@ import { authenticate } from "../../shared/http/authenticate.ts";
 import { CORS_HEADERS, preflight } from "../../shared/http/cors.ts";
 import { createRouter } from "../../shared/http/router.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
+import { admit } from "./admission.ts";
 import { respond, withHeaders } from "./answers.ts";
 import type { AuthService } from "./auth-service.ts";
 import { presentError } from "./presenters/error.ts";
@@ -113,6 +114,17 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       followMs: dependencies.followMs ?? FOLLOW_MS,
       scanPatienceMs: dependencies.scanPatienceMs,
     };
+    if (context.caller.agentId !== null && !route.forAgents) {
+      await admit(shared.limiter.take(context.caller), context, progress);
+      throw new ApiError(
+        "PERMISSION_DENIED",
+        "The key of an agent can only report for this agent",
+        {
+          details: { agent_id: context.caller.agentId },
+          hint: "Use an access token, or an API key of the user.",
+        },
+      );
+    }
     return route.method === "GET"
       ? await carryOutRead(handler, context, progress, shared)
       : await carryOutWrite(handler, context, progress, request, shared);

@@ -78,6 +78,8 @@ export interface Route {
   path: string;
   /** Editions whose document knows the route; without `API-Version` the answer merges these. */
   documented: readonly Edition[];
+  /** Whether the key of an agent may call it; by default it may not. */
+  forAgents?: boolean;
   /** Loaded when first asked for, so that a light route imports nothing heavy. */
   load(): Promise<AnyRouteHandler>;
 }

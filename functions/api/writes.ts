@@ -59,7 +59,8 @@ export async function carryOutWrite(
     const digest = await crypto.subtle.digest("SHA-256", bytes);
     return await carryOutOnce({ handler, context, input, statement }, dependencies, {
       userId: context.caller.userId,
-      key,
+      // An agent's keys and its owner's must not meet.
+      key: context.caller.agentId === null ? key : `${context.caller.agentId} ${key}`,
       method: request.method,
       path: progress.pathname,
       bodyHash: new Uint8Array(digest),

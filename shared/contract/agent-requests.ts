@@ -140,6 +140,8 @@ const supabaseConfig = z.strictObject({
     bucket: text(100).optional(),
     public_access: z.boolean("must be true or false").optional(),
   }, "must be an object").optional(),
+  // Ours: its containers are given a key by which they report of themselves.
+  reporting: z.boolean("must be true or false").optional(),
 }, "must be an object");
 
 const sharedFields = {

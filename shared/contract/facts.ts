@@ -106,6 +106,18 @@ export interface MetricsRow {
   response_time_ms: number | null;
 }
 
+/** What the instances of an agent freshly reported of its requests, together. */
+export interface ReportedFacts {
+  instances: number;
+  requests_total: number | null;
+  requests_failed: number | null;
+  requests_per_minute: number | null;
+  /** 0 to 1. */
+  error_rate: number | null;
+  response_time_ms: number | null;
+  checks: { name: string; status: "passing" | "failing"; response_time_ms: number | null }[];
+}
+
 /** What the catalog says of the Supabase side; each null when it could not be read. */
 export interface PlatformFacts {
   tablesExist: boolean;
@@ -178,6 +190,7 @@ export interface SnapshotFacts {
   deployment: DeploymentRow | null;
   operation: OperationRow | null;
   metrics: MetricsRow | null;
+  reported: ReportedFacts | null;
 }
 
 /** Answer of `list_agents`. */

@@ -8,6 +8,8 @@ export interface Caller {
   userId: string;
   /** Set when the request came with an API key; SQL narrows the rights to the key's. */
   apiKeyId: string | null;
+  /** Set when that key belongs to an agent: the request runs as a role that may report, nothing else. */
+  agentId: string | null;
   /** Claims of the verified token, for `auth.jwt()`; null for an API key. */
   claims: Record<string, unknown> | null;
 }
@@ -37,7 +39,8 @@ const STATEMENT_TIMEOUT_MS = 15_000;
  * the start-up parameters, which some poolers refuse.
  */
 export function become(caller: Caller, request: RequestFacts): SqlFragment {
-  return sqlText`select set_config('role', 'authenticated', true), set_config('request.jwt.claims',${
+  const role = caller.agentId === null ? "authenticated" : "agent_reporter";
+  return sqlText`select set_config('role',${role}, true), set_config('request.jwt.claims',${
     JSON.stringify(claimsOf(caller))
   }, true), set_config('launchpad.request_id',${request.requestId}, true), set_config('statement_timeout',${
     String(STATEMENT_TIMEOUT_MS)

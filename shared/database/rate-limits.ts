@@ -19,7 +19,7 @@ export interface RateLimit {
   burst_reset: string | Date;
   retry_after: number;
   /** Requests over PostgREST that may still change something in this minute. */
-  query_remaining: number;
+  query_remaining: number | null;
   /** Of the requests to Auth within an hour; null when nobody counts them. */
   auth_remaining: number | null;
 }
@@ -72,9 +72,10 @@ export function rateLimitHeaders(limit: RateLimit, now: Date): Record<string, st
 
 /** Seed 002's headers of the limits beside those of `/api`. An API key has none at Auth. */
 export function supabaseLimitHeaders(limit: RateLimit, caller: Caller): Record<string, string> {
-  const headers: Record<string, string> = {
-    "Supabase-RateLimit-Remaining": String(limit.query_remaining),
-  };
+  const headers: Record<string, string> = {};
+  if (limit.query_remaining !== null) {
+    headers["Supabase-RateLimit-Remaining"] = String(limit.query_remaining);
+  }
   if (limit.auth_remaining !== null && caller.apiKeyId === null) {
     headers["Supabase-Auth-Rate-Limit"] = String(limit.auth_remaining);
   }

@@ -6,6 +6,8 @@ import { bytea, sqlText } from "../database/literal.ts";
 export interface KnownApiKey {
   key_id: string;
   user_id: string;
+  /** Whose key it is when it belongs to an agent. */
+  agent_id: string | null;
   role: string;
   expires_at: string;
   revoked_at: string | null;

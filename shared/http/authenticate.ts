@@ -52,7 +52,12 @@ export async function authenticate(
       dependencies.onMisusedKey,
     );
     return {
-      caller: { userId: known.user_id, apiKeyId: known.key_id, claims: null },
+      caller: {
+        userId: known.user_id,
+        apiKeyId: known.key_id,
+        agentId: known.agent_id,
+        claims: null,
+      },
       expiresAt: Date.parse(known.expires_at),
     };
   }
@@ -69,7 +74,7 @@ export async function authenticate(
   }
   const token = await dependencies.verifyToken(bearer[1]!);
   return {
-    caller: { userId: token.userId, apiKeyId: null, claims: token.claims },
+    caller: { userId: token.userId, apiKeyId: null, agentId: null, claims: token.claims },
     expiresAt: token.expiresAt,
   };
 }

@@ -1,6 +1,7 @@
 -- API keys (seeds 001 and 004): `alk_` + 192 random bits, shown once. The table keeps what may be shown; the digest
 -- stands apart in `private`.
--- Mind: a request with a key runs as the key's owner, narrowed to the key's permissions by private.reach.
+-- Mind: a request with a key runs as the key's owner, narrowed to the key's permissions by private.reach. Keys of agents
+-- (api_keys.agent_id, create_agent_reports) run as a role that may report and nothing else.
 
 create table public.api_keys (
   id uuid primary key default gen_random_uuid(),
@@ -32,6 +33,32 @@ create table private.api_key_digests (
 comment on table private.api_key_digests is
   'SHA-256 of each key. A fast hash is enough: with 192 random bits there is nothing to guess.';
 
+create function private.mint_api_key(owner uuid, label text, role text, permissions text[], expires_at timestamptz) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  secret constant text := 'alk_' || encode(extensions.gen_random_bytes(24), 'hex');
+  made public.api_keys;
+begin
+  insert into public.api_keys (user_id, label, prefix, role, permissions, expires_at)
+  values (
+    mint_api_key.owner, mint_api_key.label, left(secret, 12), mint_api_key.role, mint_api_key.permissions,
+    coalesce(
+      mint_api_key.expires_at,
+      now() + make_interval(days => (private.setting('api_keys', 'default_lifetime_days'))::int)
+    )
+  ) returning * into made;
+  insert into private.api_key_digests (key_id, digest) values (made.id, extensions.digest(secret, 'sha256'));
+  return jsonb_build_object(
+    'api_key', secret, 'key_id', made.id, 'expires_at', made.expires_at, 'role', made.role,
+    'permissions', to_jsonb(made.permissions), 'user_id', made.user_id
+  );
+end;
+$$;
+comment on function private.mint_api_key is
+  'Makes a key, with the default lifetime when no expiry is given → {api_key, key_id, expires_at, role, permissions, user_id}. Definer: writes digests; callers checked the right.';
+
 create function private.generate_api_key(
   label text, role text, permissions text[], expires_at timestamptz, email text
 ) returns jsonb
@@ -43,8 +70,7 @@ declare
   owner_role text;
   wanted_role text := lower(nullif(trim(generate_api_key.role), ''));
   granted text[];
-  secret text;
-  made public.api_keys;
+  made jsonb;
 begin
   if owner is null then
     perform private.raise_error('PERMISSION_DENIED', 'Sign in to make an API key.', null, 401);
@@ -93,29 +119,17 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('api_keys:' || owner::text, 0));
   if (
     select count(*) from public.api_keys k
-    where k.user_id = owner and k.revoked_at is null and k.expires_at > now()
+    where k.user_id = owner and k.agent_id is null and k.revoked_at is null and k.expires_at > now()
   ) >= (private.setting('api_keys', 'max_per_user'))::int then
     perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'This user holds the largest number of API keys.',
       jsonb_build_object('limit', private.setting('api_keys', 'max_per_user')), 429, 'Revoke a key that is not used any more.');
   end if;
 
-  secret := 'alk_' || encode(extensions.gen_random_bytes(24), 'hex');
-  insert into public.api_keys (user_id, label, prefix, role, permissions, expires_at)
-  values (
-    owner, coalesce(nullif(trim(generate_api_key.label), ''), 'API key'), left(secret, 12), wanted_role, granted,
-    coalesce(
-      generate_api_key.expires_at,
-      now() + make_interval(days => (private.setting('api_keys', 'default_lifetime_days'))::int)
-    )
-  ) returning * into made;
-  insert into private.api_key_digests (key_id, digest) values (made.id, extensions.digest(secret, 'sha256'));
-  perform private.write_audit('api_key.create', 'api_key', made.id::text,
+  made := private.mint_api_key(owner, coalesce(nullif(trim(generate_api_key.label), ''), 'API key'), wanted_role, granted,
+    generate_api_key.expires_at);
+  perform private.write_audit('api_key.create', 'api_key', made ->> 'key_id',
     jsonb_build_object('owner', owner, 'role', wanted_role, 'permissions', to_jsonb(granted)));
-
-  return jsonb_build_object(
-    'api_key', secret, 'key_id', made.id, 'expires_at', made.expires_at, 'role', made.role,
-    'permissions', to_jsonb(made.permissions), 'user_id', owner
-  );
+  return made;
 end;
 $$;
 comment on function private.generate_api_key is 'See public.generate_api_key. Definer: writes digests, which no client reads.';
@@ -171,7 +185,7 @@ declare
   found_key jsonb;
 begin
   select jsonb_build_object(
-    'key_id', k.id, 'user_id', k.user_id, 'role', k.role, 'permissions', to_jsonb(k.permissions),
+    'key_id', k.id, 'user_id', k.user_id, 'agent_id', k.agent_id, 'role', k.role, 'permissions', to_jsonb(k.permissions),
     'expires_at', k.expires_at, 'revoked_at', k.revoked_at, 'digest', encode(d.digest, 'hex')
   ) into found_key
   from private.api_key_digests d
@@ -187,7 +201,7 @@ begin
 end;
 $$;
 comment on function private.authenticate_api_key is
-  'Key with this SHA-256 digest → {key_id, user_id, role, permissions, expires_at, revoked_at, digest (hex)}, or null. Whoever calls it judges expiry and revocation. Called by the api function only. Definer: digests are readable by nobody.';
+  'Key with this SHA-256 digest → {key_id, user_id, agent_id (of an agent''s own key, else null), role, permissions, expires_at, revoked_at, digest (hex)}, or null. Whoever calls it judges expiry and revocation. Called by the api function only. Definer: digests are readable by nobody.';
 
 create function private.guard_api_key() returns trigger
 language plpgsql volatile

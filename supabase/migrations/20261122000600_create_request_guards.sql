@@ -25,18 +25,22 @@ set search_path = ''
 as $$
 declare
   moment constant timestamptz := clock_timestamp();
+  of_agent constant boolean := exists (select from public.api_keys k where k.id = take_rate_limit.key_id and k.agent_id is not null);
   limits jsonb;
   counted private.rate_limits;
 begin
-  select jsonb_object_agg(s.key, s.value) into limits from public.settings s where s.category = 'rate_limit';
+  select jsonb_object_agg(s.key, s.value) into limits from public.settings s
+  where s.category = case when of_agent then 'report_rate_limit' else 'rate_limit' end;
   limits := coalesce(limits, '{}')
-    || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id), '{}');
-  query_remaining := greatest(0, (limits ->> 'query_limit')::int
-    - private.queries_taken(user_id, private.query_window((limits ->> 'query_seconds')::int)));
-  -- greatest() would take what is not known for nothing.
-  auth_remaining := (limits ->> 'auth_limit')::int - private.auth_requests_of_hour(user_id);
-  if auth_remaining < 0 then
-    auth_remaining := 0;
+    || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id and not of_agent), '{}');
+  if not of_agent then
+    query_remaining := greatest(0, (limits ->> 'query_limit')::int
+      - private.queries_taken(user_id, private.query_window((limits ->> 'query_seconds')::int)));
+    -- greatest() would take what is not known for nothing.
+    auth_remaining := (limits ->> 'auth_limit')::int - private.auth_requests_of_hour(user_id);
+    if auth_remaining < 0 then
+      auth_remaining := 0;
+    end if;
   end if;
   if key_id is not null then
     limits := limits || coalesce((select k.rate_limit from public.api_keys k where k.id = take_rate_limit.key_id), '{}');
@@ -86,7 +90,7 @@ begin
 end;
 $$;
 comment on function private.take_rate_limit is
-  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own. retry_after in seconds. Tells also what the user has left of the limits in create_request_limits: query_remaining, and auth_remaining, null when it is not known. Definer: called by the api function.';
+  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own; of an agent''s key those of report_rate_limit, then its own. retry_after in seconds. Tells also what the user has left of the limits in create_request_limits: query_remaining, and auth_remaining, null when it is not known; of an agent''s key both are null. Definer: called by the api function.';
 
 create table private.idempotency_keys (
   user_id uuid not null references auth.users (id) on delete cascade,
@@ -101,10 +105,11 @@ create table private.idempotency_keys (
   created_at timestamptz not null default now(),
   expires_at timestamptz not null default now() + interval '24 hours',
   primary key (user_id, key),
-  constraint key_is_short check (char_length(key) between 1 and 255)
+  constraint key_is_short check (char_length(key) between 1 and 300)
 );
 comment on table private.idempotency_keys is 'First answers to POST requests that carried an Idempotency-Key, for 24 hours.';
 comment on column private.idempotency_keys.locked_until is 'Until when the first request is taken to be under way; null once it has answered.';
+comment on column private.idempotency_keys.key is 'As it was sent, at most 255 characters; of the key of an agent with the agent''s id and a space before it.';
 create index idempotency_keys_expires_at_idx on private.idempotency_keys (expires_at);
 
 create function private.begin_idempotent(user_id uuid, key text, method text, path text, body_hash bytea) returns jsonb

@@ -255,6 +255,9 @@ begin
   if not faults ? 'portainer' then
     faults := faults || private.rollout_faults(agent.portainer);
   end if;
+  if coalesce(jsonb_typeof(agent.supabase_config -> 'reporting'), 'null') not in ('null', 'boolean') then
+    faults := faults || '{"supabase_config.reporting": "Reporting must be true or false"}';
+  end if;
   if agent.supabase_config ? 'database_url' then
     faults := faults || '{"supabase_config.database_url": "This holds a password: give it as the environment variable SUPABASE_DATABASE_URL"}';
   end if;

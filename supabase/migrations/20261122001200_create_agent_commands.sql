@@ -602,7 +602,7 @@ begin
   -- Personal data goes at once: what describes the agent now and before, its environments, its logs and what was said of it.
   delete from private.agent_environments e where e.agent_id = delete_agent.agent_id;
   delete from public.agent_revisions r where r.agent_id = delete_agent.agent_id;
-  delete from public.agent_logs l where l.agent_id = delete_agent.agent_id;
+  perform private.erase_reports(agent_id);
   update public.agents a set
     name = 'deleted agent', description = null, role = null, avatar = null, system_prompt = null, settings = '{}', character = '{}',
     plugins = '{}', platforms = '{}', environment_keys = '{}', portainer = '{}', supabase_config = '{}', enabled_tools = '{}',
@@ -651,7 +651,7 @@ begin
   end if;
   -- With an account there can be too many for one statement; its erasure removes them step by step.
   if current_setting('launchpad.erasing', true) is distinct from 'true' then
-    delete from public.agent_logs l where l.agent_id = old.id;
+    perform private.erase_reports(old.id);
   end if;
   perform private.write_audit('agent.remove', 'agent', old.id::text);
   return old;

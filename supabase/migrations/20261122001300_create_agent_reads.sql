@@ -22,7 +22,7 @@ begin
     'agent', to_jsonb(a), 'deployment', to_jsonb(d),
     'operation', (select to_jsonb(o) from public.operations o where o.agent_id = a.id order by o.created_at desc limit 1),
     'metrics', (select l.metrics from public.agent_metrics_latest l where l.agent_id = a.id),
-    'cluster', private.cluster_face(d.cluster_id)
+    'reported', private.reported_now(a.id), 'cluster', private.cluster_face(d.cluster_id)
   ) into snapshot
   from public.agents a left join public.deployments d on d.agent_id = a.id
   where a.id = agent_snapshot.agent_id;
@@ -34,7 +34,7 @@ begin
 end;
 $$;
 comment on function public.agent_snapshot is
-  'All that is known of an agent (seed 000: GET /api/agents/{id}) → {agent, deployment | null, operation (last) | null, metrics (last measurement) | null, cluster {id, name, kind, console_url, endpoint_id} | null}. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404.';
+  'All that is known of an agent (seed 000: GET /api/agents/{id}) → {agent, deployment | null, operation (last) | null, metrics (last measurement) | null, reported (what the agent says of its requests just now) | null, cluster {id, name, kind, console_url, endpoint_id} | null}. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404.';
 
 create view private.agent_cards with (security_invoker = true) as
 select

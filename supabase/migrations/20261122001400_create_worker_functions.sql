@@ -142,9 +142,7 @@ begin
       select s.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets s on s.id = cc.secret_id
       where cc.cluster_id = site.id)) end,
     'template', template,
-    'environment', coalesce((
-      select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
-      where e.agent_id = held.agent_id), '{}'),
+    'environment', private.environment_to_deploy(target),
     'deadline', held.created_at + make_interval(secs => (private.setting('operations', 'deadline_seconds'))::int)
   );
 end;
@@ -265,7 +263,7 @@ begin
   if held.kind = 'delete' then
     delete from private.collections c where c.agent_id = held.agent_id;
     delete from public.deployments d where d.agent_id = held.agent_id;
-    delete from public.agent_logs l where l.agent_id = held.agent_id;
+    perform private.erase_reports(held.agent_id);
     update public.agents a set deleted_at = now(),
       purge_after = now() + make_interval(days => (private.setting('agents', 'purge_after_days'))::int)
     where a.id = held.agent_id and a.deleted_at is null;
@@ -526,9 +524,7 @@ begin
     'cluster', to_jsonb(s) || jsonb_build_object('credential', (
       select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
       where cc.cluster_id = s.id)),
-    'environment', coalesce((
-      select v.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets v on v.id = e.secret_id
-      where e.agent_id = l.agent_id), '{}'),
+    'environment', private.agent_environment(l.agent_id),
     'cursor', l.cursor,
     'due', jsonb_build_object(
       'state', l.state_at is null or l.state_at + make_interval(secs => (private.setting('collection', 'state_seconds'))::double precision) <= now(),

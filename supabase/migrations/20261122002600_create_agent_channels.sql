@@ -175,6 +175,24 @@ comment on function private.tell_container_event is
 create trigger container_events_tell after insert on public.container_events
   for each row execute function private.tell_container_event();
 
+create function private.tell_conversation() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if private.is_channel_open(new.agent_id, 'user_interactions') then
+    -- What was said, by whom and where is read from the table, by those who may.
+    perform realtime.send(jsonb_build_object('message_id', new.id, 'agent_id', new.agent_id, 'role', new.role, 'platform', new.platform,
+      'timestamp', new.timestamp), 'user_interaction', format('agent:%s:user_interactions', new.agent_id), true);
+  end if;
+  return null;
+end;
+$$;
+comment on function private.tell_conversation is
+  'Trigger: user_interaction {message_id, agent_id, role, platform, timestamp} on user_interactions. Definer: clients do not write realtime.messages.';
+create trigger agent_conversations_tell after insert on public.agent_conversations
+  for each row execute function private.tell_conversation();
+
 -- Errors: a burst of ten thousand lines a second becomes ten messages and one sum ---------------------------------
 
 create function private.note_error_line() returns trigger
@@ -307,18 +325,11 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  reached constant text := private.require_permission('agents:write');
+  target public.agents := private.reporting_agent(agent_id);
   most constant integer := (private.setting('real_time', 'events_per_minute'))::int;
-  target public.agents;
   faults jsonb := '{}';
   recent record;
 begin
-  select * into target from public.agents a
-  where a.id = emit_agent_event.agent_id and a.deleted_at is null and (reached = 'all' or a.user_id = (select auth.uid()));
-  if target.id is null then
-    perform private.raise_agent_not_found(agent_id);
-  end if;
-
   if coalesce(channel, '') !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' then
     faults := faults || '{"channel": "Channel must be a name of letters, digits, _, . and -, at most 63"}';
   elsif channel = any (private.carried_channels()) then
@@ -351,7 +362,7 @@ begin
       jsonb_build_object('limit', most, 'window', '1 minute'), 429, 'Send fewer and larger events.',
       jsonb_build_object('Retry-After', ceil(extract(epoch from recent.since + interval '1 minute' - now() at time zone 'UTC'))::text));
   end if;
-  return jsonb_build_object('id', private.write_channel_message(agent_id, channel, event, payload),
+  return jsonb_build_object('id', private.write_channel_message(agent_id, channel, event, private.redact_report(agent_id, payload)),
     'agent_id', agent_id, 'channel', channel, 'event', event, 'topic', format('agent:%s:%s', agent_id, channel));
 end;
 $$;
@@ -364,7 +375,7 @@ as $$
   select private.emit_agent_event(emit_agent_event.agent_id, emit_agent_event.channel, emit_agent_event.event, emit_agent_event.payload);
 $$;
 comment on function public.emit_agent_event is
-  'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429.';
+  'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one, values of the agent''s environment taken out. Agents may call it with a key of their own. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429.';
 
 -- What it takes to join ------------------------------------------------------------------------------------------
 
@@ -569,3 +580,4 @@ comment on function private.open_ws_connection is
 grant execute on function
   private.emit_agent_event, private.refuse_subscription, private.check_change_filter, public.emit_agent_event, public.real_time_channel
   to authenticated, service_role;
+grant execute on function private.emit_agent_event, public.emit_agent_event to agent_reporter;

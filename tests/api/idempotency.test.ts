@@ -118,7 +118,7 @@ describe("Idempotency-Key", () => {
   });
 
   it("does nothing when its connection dies before the answer is kept, and the pool goes on", async () => {
-    const caller = { userId: owner.userId, apiKeyId: null, claims: null };
+    const caller = { userId: owner.userId, apiKeyId: null, agentId: null, claims: null };
     const lost = runAsCallerAndKeep(
       test.pool,
       caller,

@@ -183,7 +183,13 @@ describe("one agent", () => {
   });
 
   it("is whole before anything runs", () => {
-    const nothing = { agent: agentRow, deployment: null, operation: null, metrics: null };
+    const nothing = {
+      agent: agentRow,
+      deployment: null,
+      operation: null,
+      metrics: null,
+      reported: null,
+    };
     const bare = { ...context, platform: null };
     expect(one.status1.safeParse(presentAgent[1](nothing, bare)).error).toBeUndefined();
     expect(three.agent3.safeParse(presentAgent[3](nothing, bare)).error).toBeUndefined();

@@ -64,6 +64,26 @@ function stackStatus(facts: SnapshotFacts): string | null {
   return facts.deployment.state === "stopped" ? "inactive" : "active";
 }
 
+/** What was checked from outside, and behind it what the agent checked itself under other names. */
+function checks3({ deployment, reported }: SnapshotFacts): JsonObject[] {
+  const seen = deployment?.health.checks ?? [];
+  const said = (reported?.checks ?? []).filter(({ name }) =>
+    !seen.some((check) => check.name === name)
+  );
+  return [
+    ...seen.map((check) => ({
+      name: check.name,
+      status: check.status,
+      response_time: check.response_time,
+    })),
+    ...said.map(({ name, status, response_time_ms: time }) => ({
+      name,
+      status,
+      response_time: time === null ? null : `${Math.round(time)}ms`,
+    })),
+  ];
+}
+
 function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
   const { agent, deployment } = facts;
   return {
@@ -87,11 +107,7 @@ function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
       health: {
         status: healthWord(3, deployment?.health.status),
         last_check: isoTime(deployment?.health.last_check),
-        checks: (deployment?.health.checks ?? []).map((check) => ({
-          name: check.name,
-          status: check.status,
-          response_time: check.response_time,
-        })),
+        checks: checks3(facts),
       },
       // What went wrong after the request was answered: DEPLOYMENT_FAILED, CONTAINER_UNHEALTHY …
       error: (deployment?.error ?? null) as JsonObject | null,
@@ -117,7 +133,7 @@ function status1(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
       application: {
         status: healthWord(1, deployment?.health.status),
         uptime: uptimeText(uptimeSeconds(deployment, now)),
-        responseTime: responseTime(deployment, facts.metrics),
+        responseTime: responseTime(deployment, facts.metrics, facts.reported),
       },
     },
     deployedAt: isoTime(deployment?.deployed_at),

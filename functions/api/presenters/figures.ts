@@ -3,6 +3,7 @@ import type {
   ContainerRow,
   DeploymentRow,
   MetricsRow,
+  ReportedFacts,
 } from "../../../shared/contract/facts.ts";
 import { secondsBetween } from "../../../shared/contract/times.ts";
 
@@ -48,11 +49,18 @@ export function uptimeSeconds(deployment: DeploymentRow | null, now: Date): numb
   return ages.length === 0 ? null : Math.max(...ages);
 }
 
-/** How long the agent takes to answer its health check, such as `45ms`; null when unmeasured. */
+/**
+ * How long the agent takes to answer, such as `45ms`: as it says itself, else as its health check was
+ * answered; null when neither is known.
+ */
 export function responseTime(
   deployment: DeploymentRow | null,
   metrics: MetricsRow | null,
+  reported: ReportedFacts | null,
 ): string | null {
+  if (typeof reported?.response_time_ms === "number") {
+    return `${Math.round(reported.response_time_ms)}ms`;
+  }
   const checks = deployment?.health.checks ?? [];
   const probe = checks.find((check) => check.name === "http_health") ?? checks[0];
   if (probe?.response_time) return probe.response_time;

@@ -1,5 +1,15 @@
 import { z } from "zod";
-import { count, failure, figure, milliseconds, percent, time, uptime, uuid } from "./fields.ts";
+import {
+  count,
+  failure,
+  figure,
+  milliseconds,
+  percent,
+  permission,
+  time,
+  uptime,
+  uuid,
+} from "./fields.ts";
 
 /** Answers of edition 3, to the letter of seed 000. */
 
@@ -279,6 +289,51 @@ export const emitted3 = z.object({
     event: z.string(),
     topic: z.string(),
   }),
+});
+
+/** Ours: what agents report, and the keys by which they do. */
+const reported = z.object({ success: z.literal(true), agent_id: uuid });
+
+export const agentKey3 = reported.extend({
+  api_key: z.string().startsWith("alk_"),
+  key_id: uuid,
+  expires_at: time,
+  permissions: z.array(permission),
+});
+
+export const storedLogs3 = reported.extend({
+  accepted: count,
+  last_id: z.string(),
+  duplicate: z.boolean(),
+});
+
+export const storedMetrics3 = reported.extend({
+  stored: z.boolean(),
+  reported: z.object({
+    instances: count,
+    requests_total: figure,
+    requests_failed: figure,
+    requests_per_minute: figure,
+    error_rate: figure,
+    response_time_ms: figure,
+    checks: z.array(z.object({
+      name: z.string(),
+      status: z.enum(["passing", "failing"]),
+      response_time_ms: figure,
+    })),
+  }).nullable(),
+});
+
+export const storedStatus3 = reported.extend({
+  status: z.enum(["idle", "thinking", "responding", "error", "offline"]),
+  last_activity: time,
+});
+
+export const storedMessages3 = reported.extend({
+  conversation_id: z.string(),
+  accepted: count,
+  already_known: count,
+  duplicate: z.boolean(),
 });
 
 export const health3 = z.object({

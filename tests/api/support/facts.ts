@@ -91,6 +91,7 @@ export const snapshot: SnapshotFacts = {
   agent: agentRow,
   deployment: deploymentRow,
   operation: null,
+  reported: null,
   metrics: metricsRow,
 };
 
