@@ -46,6 +46,49 @@ export type Database = {
           },
         ];
       };
+      "agent_conversations": {
+        Row: {
+          "agent_id": string;
+          "content": string;
+          "conversation_id": string;
+          "id": string;
+          "metadata": NonNullable<Json>;
+          "platform": string | null;
+          "received_at": string;
+          "role": string;
+          "sender": string | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "content": string;
+          "conversation_id": string;
+          "id"?: string;
+          "metadata"?: NonNullable<Json>;
+          "platform"?: string | null;
+          "received_at"?: string;
+          "role": string;
+          "sender"?: string | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "content"?: string;
+          "conversation_id"?: string;
+          "id"?: string;
+          "metadata"?: NonNullable<Json>;
+          "platform"?: string | null;
+          "received_at"?: string;
+          "role"?: string;
+          "sender"?: string | null;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
       "agent_events": {
         Row: {
           "actor_id": string | null;
@@ -406,6 +449,57 @@ export type Database = {
           },
         ];
       };
+      "agent_reports": {
+        Row: {
+          "agent_id": string;
+          "checks": NonNullable<Json>;
+          "error_rate": number | null;
+          "instance": string;
+          "received_at": string;
+          "requests_failed": number | null;
+          "requests_per_minute": number | null;
+          "requests_total": number | null;
+          "response_time_ms": number | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "agent_id": string;
+          "checks"?: NonNullable<Json>;
+          "error_rate"?: number | null;
+          "instance": string;
+          "received_at"?: string;
+          "requests_failed"?: number | null;
+          "requests_per_minute"?: number | null;
+          "requests_total"?: number | null;
+          "response_time_ms"?: number | null;
+          "timestamp": string;
+          "user_id": string;
+        };
+        Update: {
+          "agent_id"?: string;
+          "checks"?: NonNullable<Json>;
+          "error_rate"?: number | null;
+          "instance"?: string;
+          "received_at"?: string;
+          "requests_failed"?: number | null;
+          "requests_per_minute"?: number | null;
+          "requests_total"?: number | null;
+          "response_time_ms"?: number | null;
+          "timestamp"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "agent_reports_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: false;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "agent_revisions": {
         Row: {
           "agent_id": string;
@@ -567,6 +661,7 @@ export type Database = {
       };
       "api_keys": {
         Row: {
+          "agent_id": string | null;
           "created_at": string;
           "expires_at": string;
           "id": string;
@@ -581,6 +676,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "agent_id"?: string | null;
           "created_at"?: string;
           "expires_at": string;
           "id"?: string;
@@ -594,6 +690,7 @@ export type Database = {
           "user_id": string;
         };
         Update: {
+          "agent_id"?: string | null;
           "created_at"?: string;
           "expires_at"?: string;
           "id"?: string;
@@ -606,7 +703,15 @@ export type Database = {
           "role"?: string;
           "user_id"?: string;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "api_keys_agent_id_fkey";
+            columns: ["agent_id"];
+            isOneToOne: false;
+            referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       "audit_log": {
         Row: {
@@ -1581,6 +1686,10 @@ export type Database = {
       "cancel_batch": { Args: { "batch_id": string }; Returns: Json };
       "check_rls_policies": { Args: Record<PropertyKey, never>; Returns: Json };
       "create_agent": { Args: { "spec": Json }; Returns: Json };
+      "create_agent_key": {
+        Args: { "agent_id": string; "expires_at"?: string; "label"?: string };
+        Returns: Json;
+      };
       "create_batch": {
         Args: { "agent_ids": (string)[]; "operation": string; "options"?: Json };
         Returns: Json;
@@ -1643,6 +1752,25 @@ export type Database = {
       "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
       "platform_health": { Args: Record<PropertyKey, never>; Returns: Json };
       "real_time_channel": { Args: { "event"?: string; "topic": string }; Returns: Json };
+      "report_conversation": {
+        Args: {
+          "agent_id": string;
+          "batch_id"?: string;
+          "conversation_id": string;
+          "messages": Json;
+          "platform"?: string;
+        };
+        Returns: Json;
+      };
+      "report_logs": {
+        Args: { "agent_id": string; "batch_id"?: string; "instance"?: string; "lines": Json };
+        Returns: Json;
+      };
+      "report_metrics": {
+        Args: { "agent_id": string; "instance"?: string; "metrics": Json };
+        Returns: Json;
+      };
+      "report_status": { Args: { "agent_id": string; "status": string }; Returns: Json };
       "restart_agent": {
         Args: { "agent_id": string; "max_unavailable"?: number; "restart_policy"?: string };
         Returns: Json;
