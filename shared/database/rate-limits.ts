@@ -18,7 +18,7 @@ export interface RateLimit {
   burst_seconds: number;
   burst_reset: string | Date;
   retry_after: number;
-  /** Requests over PostgREST that may still change something in this minute. */
+  /** Requests over PostgREST that may still change something in this minute; null for the key of an agent. */
   query_remaining: number | null;
   /** Of the requests to Auth within an hour; null when nobody counts them. */
   auth_remaining: number | null;
