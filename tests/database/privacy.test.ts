@@ -184,6 +184,18 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
   await sql`update public.api_keys set label = ${c.label!} where user_id = ${id}`;
   const [key] = await sql`select id from public.api_keys where user_id = ${id}`;
   canaries.keyId = key!.id;
+  await call(
+    person,
+    "public.report_conversation($1, 'room', $2::text::jsonb, 'discord', 'batch')",
+    agentId,
+    JSON.stringify([{ role: "user", content: c.line, sender: c.fullname }]),
+  );
+  await call(
+    person,
+    "public.report_metrics($1, '{\"requests_total\": 1}', $2)",
+    agentId,
+    c.container,
+  );
 
   await sql`
     insert into public.stack_templates (name, version, user_id, description, definition, parameters)
@@ -266,6 +278,10 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
   })`;
   await superuser`insert into net._http_response (id, status_code, content)
     values (${parseInt(mark.slice(0, 6), 16)}, 200, ${`{"user": "${id}"}`})`;
+  // Last: a rollout without it would take the key away again.
+  await sql`
+    select private.environment_to_deploy(jsonb_populate_record(a, '{"supabase_config": {"reporting": true}}'))
+    from public.agents a where a.id = ${agentId}`;
   return { person, canaries, agentId };
 }
 
