@@ -36,11 +36,13 @@ create table public.deployments (
   constraint lists_are_lists check (jsonb_typeof(containers) = 'array' and jsonb_typeof(services) = 'array')
 );
 comment on table public.deployments is 'Where an agent runs: orchestrator, stack, replicas, containers, health. Read it, or follow it over Realtime.';
+comment on column public.deployments.revision is 'The one of agent_revisions that came up well last; 0 before the first.';
+comment on column public.deployments.error is
+  '{code, message, details} of the last failure, null while all is well. Of an agent that went back by itself it says why, with rolled_back: true.';
 comment on column public.deployments.containers is
   '[{id, name, status, health, image, started_at, finished_at, restart_count, exit_code, oom_killed}] as last seen.';
 comment on column public.deployments.services is '[{id, name, image, replicas: {running, desired}, ports: [{published, target, protocol}]}] as last seen.';
 comment on column public.deployments.health is '{status: healthy | unhealthy | starting | unknown, last_check, checks: [{name, status, response_time}]}.';
-comment on column public.deployments.error is '{code, message, details} of the last failure; null while all is well.';
 comment on column public.deployments.observed_generation is 'agents.generation that runs; a lower one means that an update is due.';
 comment on column public.deployments.last_checked_at is 'When the containers last changed or were last looked at after a change.';
 

@@ -199,9 +199,11 @@ begin
       end if;
     end if;
   end if;
-  delete from public.agent_revisions r
-  where r.agent_id = settled.agent_id and r.revision <= settled.revision - kept
-    and r.revision <> (select d.revision from public.deployments d where d.agent_id = settled.agent_id);
+  if settled.revision > kept then
+    delete from public.agent_revisions r
+    where r.agent_id = settled.agent_id and r.revision <= settled.revision - kept
+      and r.revision <> (select d.revision from public.deployments d where d.agent_id = settled.agent_id);
+  end if;
   return settled;
 end;
 $$;
@@ -334,6 +336,36 @@ as $$
 $$;
 comment on function public.rollback_agent is
   'Makes a running or failed agent again what it was in a revision, environment, replicas and version of the template with it, and rolls that out as a new revision. Without a revision: the last that came up well before the present one → {agent, deployment, operation, event_id, estimate}; operation.request has from_revision and to_revision. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND, REVISION_NOT_FOUND 404, OPERATION_IN_PROGRESS, INVALID_STATE 409 (details.reason: no_revision, revision_runs, template_missing), VALIDATION_ERROR, INVALID_MODEL 400 for what is not allowed any more, SECURITY_SCAN_FAILED 422, RESOURCE_LIMIT_EXCEEDED 429.';
+
+create function private.take_back_rollback(agent_id uuid, generation bigint) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  before public.agent_revisions;
+  now_is bigint;
+begin
+  select * into before from public.agent_revisions r
+  where r.agent_id = take_back_rollback.agent_id and r.generation = take_back_rollback.generation
+  order by r.revision desc limit 1;
+  if before.id is null then
+    return;
+  end if;
+  perform private.restore_revision(before);
+  select a.generation into now_is from public.agents a where a.id = before.agent_id;
+  update public.deployments d set replicas_desired = (before.definition ->> 'replicas')::int where d.agent_id = before.agent_id;
+  -- What runs is that again, so nothing is to be rolled out.
+  update public.deployments d set observed_generation = now_is where d.agent_id = before.agent_id and d.revision = before.revision;
+  if found then
+    update public.agent_revisions r set generation = now_is where r.id = before.id;
+  end if;
+exception when sqlstate 'PGRST' then
+  -- It would not be allowed any more; then it stays what it was made by the rollback.
+  return;
+end;
+$$;
+comment on function private.take_back_rollback is
+  'Makes an agent again what it was at a generation, whose rollback was cancelled before it began. Definer: called by cancel_batch.';
 
 -- Reads ----------------------------------------------------------------------------------------------------------
 

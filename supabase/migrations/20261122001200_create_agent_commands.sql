@@ -279,7 +279,6 @@ as $$
 declare
   bookkeeping constant text[] := '{scaling,generation,status,updated_at,last_activity_at}';
   placed public.deployments;
-  queued public.operations;
 begin
   select * into placed from public.deployments d where d.agent_id = new.id;
   -- An active operation is followed by an update when it finishes and finds a later generation.
@@ -290,10 +289,9 @@ begin
       and to_jsonb(new) - bookkeeping = to_jsonb(old) - bookkeeping
     then
       -- Only for an orchestrator that scales by itself: nothing of the containers changes.
-      queued := private.queue_operation(new.id, new.user_id, placed.cluster_id, 'scale', jsonb_build_object(
-        'from_replicas', new.replicas, 'to_replicas', new.replicas, 'strategy', 'rolling', 'policy_changed', true, 'generation', new.generation));
-      perform private.write_event(new.id, new.user_id, 'SCALING', 'Scaling policy changed', jsonb_build_object('scaling', new.scaling), queued.id);
-      perform private.move_agent(new.id, 'scaling', 'scaling');
+      perform private.begin_operation(new, placed.cluster_id, 'scale', jsonb_build_object(
+        'from_replicas', new.replicas, 'to_replicas', new.replicas, 'strategy', 'rolling', 'policy_changed', true),
+        'Scaling policy changed', jsonb_build_object('scaling', new.scaling));
     else
       perform private.begin_update(new, placed.cluster_id);
     end if;

@@ -322,6 +322,9 @@ begin
           then (select a.generation from public.agents a where a.id = entry.agent_id) else d.observed_generation end
       where d.agent_id = entry.agent_id;
     end if;
+    if entry.kind = 'rollback' then
+      perform private.take_back_rollback(entry.agent_id, (entry.before ->> 'generation')::bigint);
+    end if;
     if entry.before ->> 'state' is null then
       delete from public.deployments d where d.agent_id = entry.agent_id;
     else
@@ -406,7 +409,7 @@ begin
 end;
 $$;
 comment on function public.cancel_batch is
-  'Cancels what waits in a batch, what runs goes on → as batch_snapshot. An agent whose update or rollback was cancelled keeps its changes; they are rolled out with its next operation. Errors: PERMISSION_DENIED 403, NOT_FOUND 404, INVALID_STATE 409 when it is over or deletes.';
+  'Cancels what waits in a batch, what runs goes on → as batch_snapshot. An agent whose update was cancelled keeps its changes; they are rolled out with its next operation. Errors: PERMISSION_DENIED 403, NOT_FOUND 404, INVALID_STATE 409 when it is over or deletes.';
 
 grant execute on function private.create_batch, private.cancel_batch, private.waiting_of_batch to authenticated, service_role;
 grant execute on function public.batch_snapshot, public.create_batch, public.cancel_batch to authenticated, service_role;

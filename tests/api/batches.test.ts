@@ -145,6 +145,11 @@ describe("POST /api/agents/batch", () => {
       agent_ids: [id],
       options: { replicas: 2, changes: { agentName: "x" } },
     }, ["options.changes", "options.replicas"]],
+    ["a rollback to no revision", {
+      operation: "rollback",
+      agent_ids: [id],
+      options: { revision: 0 },
+    }, ["options.revision"]],
     ["a scaling without replicas", { operation: "scale", agent_ids: [id] }, ["options.replicas"]],
     ["an update without changes", { operation: "update", agent_ids: [id] }, ["options.changes"]],
     ["bad options", {

@@ -89,6 +89,30 @@ describe("create bodies", () => {
     });
   });
 
+  it.each([
+    ["interval", { interval: "500ms" }],
+    ["interval", { interval: "61m" }],
+    ["timeout", { timeout: "31s" }],
+    ["timeout", { interval: "1m", timeout: "61s" }],
+    ["retries", { retries: 101 }],
+    ["enabled", { enabled: "no" }],
+    ["intervall", { intervall: "5s" }],
+  ])("refuses a %s of health checks that no engine could keep: %j", (field, health_checks) => {
+    expect(Object.keys(faults({ name: "a", portainer: { health_checks } })))
+      .toEqual([`portainer.health_checks.${field}`]);
+  });
+
+  it.each([
+    { interval: "1h", timeout: "60m" },
+    { interval: "1s", timeout: "1s", retries: 1 },
+    { interval: "5s" },
+    { enabled: false },
+  ])("takes health checks as %j", (health_checks) => {
+    expect(create({ name: "a", portainer: { health_checks } }).portainer).toEqual({
+      health_checks,
+    });
+  });
+
   it("names the name when it is missing", () => {
     expect(faults({})).toEqual({ agentName: "is required" });
   });

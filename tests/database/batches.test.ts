@@ -446,6 +446,7 @@ describe("what is asked for is checked as a whole", () => {
     ["scale without replicas", "scale", [id], {}, ["options.replicas"]],
     ["update without changes", "update", [id], {}, ["options.changes"]],
     ["a misspelt change", "update", [id], { changes: { nmae: "x" } }, ["options.changes.nmae"]],
+    ["a rollback to no revision", "rollback", [id], { revision: 0 }, ["options.revision"]],
     ["an option of another operation", "stop", [id], { replicas: 2 }, ["options.replicas"]],
     [
       "everything at once",

@@ -444,6 +444,44 @@ describe("going back on request", () => {
   });
 });
 
+describe("a rollback that is cancelled while it waits in a batch", () => {
+  const cancel = async (ids: string[]) => {
+    const [row] = await owner.do((t) =>
+      t`select create_batch('rollback', ${ids}, '{"max_concurrent": 1}') as answer`
+    );
+    const last = ids.at(-1)!;
+    expect((await agentOf(last)).system_prompt).toBe("first");
+    await owner.do((t) => t`select cancel_batch(${row!.answer.batch.id})`);
+    return last;
+  };
+
+  test("leaves the agent as it was, with nothing to roll out", async () => {
+    const id = await cancel([await updatedAgent(), await updatedAgent()]);
+    expect(await agentOf(id)).toMatchObject({ system_prompt: "second", status: "deployed" });
+    expect(await environmentOf(id)).toEqual({ MODE: "two", MORE: "x" });
+    expect((await deploymentOf(id)).observed_generation).toBe((await agentOf(id)).generation);
+    await finishNext(world.sql);
+    await call(owner, "restart_agent($1)", id);
+    await finishNext(world.sql);
+    expect(await statesOf(id)).toEqual(["1 deployed", "2 deployed"]);
+    expect((await call(owner, "rollback_agent($1)", id)).operation.request)
+      .toMatchObject({ to_revision: 1 });
+  });
+
+  test("leaves a change that did not come up to be tried again", async () => {
+    const ids = [
+      await updatedAgent(),
+      await createRunningAgent(world, owner, {
+        system_prompt: "first",
+      }),
+    ];
+    await update(ids[1]!, { system_prompt: "third" });
+    await failNext(away);
+    const id = await cancel(ids);
+    expect(await agentOf(id)).toMatchObject({ system_prompt: "third", status: "failed" });
+  });
+});
+
 describe("who may", () => {
   test("a stranger finds neither agent nor revisions", async () => {
     const id = await updatedAgent();

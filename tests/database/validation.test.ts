@@ -47,6 +47,21 @@ test.each([
   ["scaling.maxReplicas", { scaling: { minReplicas: 3, maxReplicas: 2 } }],
   ["name", { name: "x".repeat(101) }],
   ["supabase_config.database_url", { supabase_config: { database_url: "postgres://u:p@h/d" } }],
+  ["portainer.deployment_strategy", { portainer: { deployment_strategy: "canary" } }],
+  ["portainer.deployment_strategy", { portainer: { deployment_strategy: ["rolling"] } }],
+  ["portainer.health_checks", { portainer: { health_checks: "on" } }],
+  ["portainer.health_checks.enabled", { portainer: { health_checks: { enabled: "yes" } } }],
+  ["portainer.health_checks.interval", { portainer: { health_checks: { interval: "500ms" } } }],
+  ["portainer.health_checks.interval", { portainer: { health_checks: { interval: "0s" } } }],
+  ["portainer.health_checks.interval", { portainer: { health_checks: { interval: "2h" } } }],
+  ["portainer.health_checks.interval", { portainer: { health_checks: { interval: 30 } } }],
+  ["portainer.health_checks.timeout", { portainer: { health_checks: { timeout: "31s" } } }],
+  ["portainer.health_checks.timeout", {
+    portainer: { health_checks: { interval: "5s", timeout: "6s" } },
+  }],
+  ["portainer.health_checks.retries", { portainer: { health_checks: { retries: 0 } } }],
+  ["portainer.health_checks.retries", { portainer: { health_checks: { retries: 1.5 } } }],
+  ["portainer.health_checks.intervall", { portainer: { health_checks: { intervall: "5s" } } }],
 ])("a bad %s is named", async (field, columns) => {
   const refused = await refusal(insert({ name: "a", ...columns }));
   expect(refused.code).toBe("VALIDATION_ERROR");
@@ -66,6 +81,23 @@ test.each([
   const refused = await refusal(createAgent(owner, spec));
   expect(refused).toMatchObject({ code: "VALIDATION_ERROR", status: 400 });
   expect(Object.keys(refused.details ?? {})).toEqual([field]);
+});
+
+test.each([
+  {},
+  { deployment_strategy: "blue-green", health_checks: null },
+  { health_checks: { enabled: false } },
+  { health_checks: { enabled: null, interval: "1h", timeout: "60m", retries: 100 } },
+])("portainer may be %j", async (portainer) => {
+  await insert({ name: "a", portainer });
+});
+
+test("blue-green is no way to scale, and the answer says where it belongs", async () => {
+  const { agent } = await createAgent(owner);
+  const refused = await refusal(
+    owner.do((t) => t`select scale_agent(${agent.id}, 2, 'blue-green')`),
+  );
+  expect(refused.details?.strategy).toContain("portainer.deployment_strategy");
 });
 
 test("a refused creation leaves nothing behind", async () => {
