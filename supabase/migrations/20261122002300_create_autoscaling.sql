@@ -13,7 +13,7 @@
 insert into public.settings (category, key, value, description) values
   ('autoscaling', 'enabled', 'true', 'Whether agents on Docker are scaled by their policies.'),
   ('autoscaling', 'interval_seconds', '15', 'Seconds between two decisions on an agent.'),
-  ('autoscaling', 'agents_per_round', '500', 'Agents decided on in one round; a round begins every 5 seconds.'),
+  ('autoscaling', 'round_seconds', '1', 'How long a round of decisions may take; one begins every 5 seconds, and what it decided holds when it ends.'),
   ('autoscaling', 'window_seconds', '60', 'Measurements a decision is taken on: those of so many seconds, none from before the last change.'),
   ('autoscaling', 'min_samples', '3', 'Measurements in the window below which nothing is decided.'),
   ('autoscaling', 'stale_seconds', '60', 'Age of the last measurement from which on nothing is decided.'),
@@ -156,12 +156,12 @@ $$;
 comment on function private.measured_load is
   'Measurements of an agent, metric cpu or memory: containers, how many of them were measured, limit of each (null: none), use of all averaged over the span before, how many measurements that is. Definer: runs from cron.';
 
-create function private.wanted_replicas(replicas integer, ratio double precision) returns integer
-language sql stable
+create function private.wanted_replicas(replicas integer, ratio double precision, tolerance double precision) returns integer
+language sql immutable
 set search_path = ''
 as $$
   select case
-    when abs(ratio - 1) <= private.autoscaling_number('tolerance_percent') / 100 then replicas
+    when abs(ratio - 1) <= tolerance then replicas
     -- Rounded first: what is exact on paper must not be a replica more for the last bit of a sum.
     else greatest(1, ceil(round((replicas * ratio)::numeric, 6)))::int
   end;
@@ -177,6 +177,7 @@ as $$
 declare
   span constant interval := make_interval(secs => private.autoscaling_number('window_seconds'));
   steady constant interval := make_interval(secs => private.autoscaling_number('down_stabilization_seconds'));
+  tolerance constant double precision := private.autoscaling_number('tolerance_percent') / 100;
   since constant timestamptz := greatest(settled_at, at - span);
   newest record;
   ratio double precision;
@@ -200,13 +201,13 @@ begin
     careful := 1;
   end if;
   if careful < 1 then
-    select max(private.wanted_replicas(l.replicas, l.used / (l.each_limit * l.replicas) * 100 / target)) into highest
+    select max(private.wanted_replicas(l.replicas, l.used / (l.each_limit * l.replicas) * 100 / target, tolerance)) into highest
     from private.measured_load(agent_id, metric, at - steady - span, at, span) l
     where l.at > scaling_advice.at - steady and l.each_limit > 0 and l.replicas > 0;
   end if;
   return jsonb_build_object(
     'metric', metric, 'value_percent', round((ratio * target)::numeric, 1), 'target_percent', target,
-    'replicas', private.wanted_replicas(scaling_advice.replicas, careful), 'highest', highest,
+    'replicas', private.wanted_replicas(scaling_advice.replicas, careful, tolerance), 'highest', highest,
     'window', jsonb_build_object('from', since, 'to', newest.at, 'samples', newest.samples)
   );
 end;
@@ -405,33 +406,41 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  due uuid;
+  until constant timestamptz := clock_timestamp() + make_interval(secs => private.autoscaling_number('round_seconds'));
+  due uuid[];
+  agent_id uuid;
   outcome text;
   scaled integer := 0;
 begin
   if not (private.setting('autoscaling', 'enabled'))::boolean then
     return 0;
   end if;
-  for due in
-    update private.autoscalings s set next_at = at + make_interval(secs => private.autoscaling_number('interval_seconds'))
-    from (
-      select d.agent_id from private.autoscalings d where d.next_at <= at
-      order by d.next_at limit private.autoscaling_number('agents_per_round')::int for update skip locked
-    ) d where s.agent_id = d.agent_id
-    returning s.agent_id
+  -- A few at a time, for whoever scales one of them by hand waits until the round is over.
   loop
-    begin
-      outcome := private.decide_scaling(due, at);
-    exception when others then
-      -- One agent that cannot be decided on keeps no other from it.
-      raise warning 'agent % could not be scaled: %', due, sqlerrm;
-      outcome := 'kept';
-    end;
-    if outcome = 'scaled' then
-      scaled := scaled + 1;
-    elsif outcome = 'asleep' then
-      update private.autoscalings s set next_at = 'infinity' where s.agent_id = due;
-    end if;
+    with claimed as (
+      update private.autoscalings s set next_at = at + make_interval(secs => private.autoscaling_number('interval_seconds'))
+      from (
+        select d.agent_id from private.autoscalings d where d.next_at <= at order by d.next_at limit 20 for update skip locked
+      ) d where s.agent_id = d.agent_id
+      returning s.agent_id
+    )
+    select array_agg(c.agent_id) into due from claimed c;
+    exit when due is null;
+    foreach agent_id in array due loop
+      begin
+        outcome := private.decide_scaling(agent_id, at);
+      exception when others then
+        -- One agent that cannot be decided on keeps no other from it.
+        raise warning 'agent % could not be scaled: %', agent_id, sqlerrm;
+        outcome := 'kept';
+      end;
+      if outcome = 'scaled' then
+        scaled := scaled + 1;
+      elsif outcome = 'asleep' then
+        update private.autoscalings s set next_at = 'infinity' where s.agent_id = autoscale.agent_id;
+      end if;
+    end loop;
+    exit when clock_timestamp() >= until;
   end loop;
   return scaled;
 end;
