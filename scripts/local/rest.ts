@@ -19,6 +19,7 @@ import { prepareBody } from "./rest/body.ts";
 import { contextKey, readSchema, type RequestContext, RestConnection } from "./rest/connection.ts";
 import { errorResponse, tokenError, unreachable } from "./rest/errors.ts";
 import { startPostgrest } from "./rest/postgrest.ts";
+import { applyHeaders } from "./rest/request-settings.ts";
 import type { HttpService } from "./service.ts";
 
 export interface RestOptions {
@@ -204,7 +205,7 @@ async function serve(
   for (const name of [...headers.keys()]) {
     if (name.startsWith("access-control-")) headers.delete(name);
   }
-  for (const [name, value] of context.response?.headers ?? []) headers.set(name, value);
+  applyHeaders(headers, context.response?.headers ?? []);
   const status = context.response?.status ?? response.status;
   return new Response(bodyless.has(status) ? null : response.body, { status, headers });
 }

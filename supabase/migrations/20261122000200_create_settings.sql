@@ -29,6 +29,18 @@ $$;
 comment on function private.setting is
   'Value of a setting, or null. Definer: the rules that read a setting run for callers who may not read the table.';
 
+create function private.whole_number(value jsonb, fallback integer) returns integer
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return case
+    when jsonb_typeof(value) = 'number' then greatest(0, least(value::numeric, 1000000000))::integer else fallback end;
+end;
+$$;
+comment on function private.whole_number is
+  'A JSON number as one from 0 to a billion, else the fallback: a value of the wrong type must not close the door to everybody.';
+
 create trigger settings_touch_updated_at before update on public.settings
   for each row execute function private.touch_updated_at();
 

@@ -34,10 +34,10 @@ begin
   limits := coalesce(limits, '{}')
     || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id and not of_agent), '{}');
   if not of_agent then
-    query_remaining := greatest(0, (limits ->> 'query_limit')::int
-      - private.queries_taken(user_id, private.query_window((limits ->> 'query_seconds')::int)));
+    query_remaining := greatest(0, private.whole_number(limits -> 'query_limit', 1000)
+      - private.queries_taken(user_id, private.query_window(private.whole_number(limits -> 'query_seconds', 60))));
     -- greatest() would take what is not known for nothing.
-    auth_remaining := (limits ->> 'auth_limit')::int - private.auth_requests_of_hour(user_id);
+    auth_remaining := private.whole_number(limits -> 'auth_limit', 30) - private.auth_requests_of_hour(user_id);
     if auth_remaining < 0 then
       auth_remaining := 0;
     end if;
@@ -45,10 +45,10 @@ begin
   if key_id is not null then
     limits := limits || coalesce((select k.rate_limit from public.api_keys k where k.id = take_rate_limit.key_id), '{}');
   end if;
-  window_limit := coalesce((limits ->> 'window_limit')::int, 100);
-  window_seconds := coalesce((limits ->> 'window_seconds')::int, 900);
-  burst_limit := coalesce((limits ->> 'burst_limit')::int, 20);
-  burst_seconds := coalesce((limits ->> 'burst_seconds')::int, 60);
+  window_limit := private.whole_number(limits -> 'window_limit', 100);
+  window_seconds := private.whole_number(limits -> 'window_seconds', 900);
+  burst_limit := private.whole_number(limits -> 'burst_limit', 20);
+  burst_seconds := private.whole_number(limits -> 'burst_seconds', 60);
 
   select * into counted from private.rate_limits r where r.subject = take_rate_limit.subject for update;
   if not found then

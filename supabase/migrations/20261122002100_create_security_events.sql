@@ -112,9 +112,7 @@ create function private.security_number(key text, fallback integer) returns inte
 language sql stable
 set search_path = ''
 as $$
-  -- A setting of the wrong type must not close the door to everybody.
-  select case when jsonb_typeof(s.value) = 'number' then s.value::integer else fallback end
-  from (select private.setting('security', security_number.key) as value) s;
+  select private.whole_number(private.setting('security', security_number.key), fallback);
 $$;
 comment on function private.security_number is 'A number of the settings of category security, or the fallback when it is none.';
 

@@ -45,8 +45,9 @@ as $$
 declare
   own constant jsonb := (select p.rate_limit from public.profiles p where p.id = query_allowance.user_id);
 begin
-  query_limit := coalesce(own -> 'query_limit', private.setting('rate_limit', 'query_limit'))::integer;
-  query_seconds := greatest(1, coalesce(own -> 'query_seconds', private.setting('rate_limit', 'query_seconds'))::integer);
+  query_limit := private.whole_number(coalesce(own -> 'query_limit', private.setting('rate_limit', 'query_limit')), 1000);
+  query_seconds := greatest(1,
+    private.whole_number(coalesce(own -> 'query_seconds', private.setting('rate_limit', 'query_seconds')), 60));
   window_start := private.query_window(query_seconds);
 end;
 $$;

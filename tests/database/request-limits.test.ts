@@ -88,6 +88,27 @@ describe("the limit", () => {
     }
   });
 
+  test.each(['"many"', "null", "{}"])(
+    "is the documented one where the setting is %s",
+    async (value) => {
+      const person = await world.person();
+      const set = (to: string) =>
+        world.sql`
+      update settings set value = ${to}::text::jsonb where category = 'rate_limit' and key like 'query%'`;
+      await set(value);
+      try {
+        const [held] = await world.sql`select * from private.query_allowance(${person.id})`;
+        expect(held).toMatchObject({ query_limit: 1000, query_seconds: 60 });
+        await change(person);
+        expect(await allowance(person)).toMatchObject({ query_remaining: 999 });
+      } finally {
+        await world.sql`
+        update settings set value = case key when 'query_limit' then '1000' else '60' end::jsonb
+        where category = 'rate_limit' and key like 'query%'`;
+      }
+    },
+  );
+
   test("counts what was done, not what failed or was refused", async () => {
     const person = await limited(2);
     await change(person);

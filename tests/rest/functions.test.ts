@@ -25,7 +25,8 @@ const schema = `
   create function public.request() returns jsonb language sql stable as $$
     select jsonb_build_object(
       'method', current_setting('request.method'), 'path', current_setting('request.path'),
-      'mark', current_setting('request.headers')::jsonb ->> 'x-mark')
+      'mark', current_setting('request.headers')::jsonb ->> 'x-mark',
+      'cookies', current_setting('request.cookies')::jsonb)
   $$;
   create function public.fail(state text) returns void language plpgsql as $$
   begin raise exception 'words' using errcode = state, detail = 'more', hint = 'try'; end $$;
@@ -47,6 +48,14 @@ const schema = `
     perform set_config('response.headers', '[{"X-Made": "yes"}]', true);
     return '{}';
   end $$;
+  create table public.signs (id int generated always as identity primary key, says jsonb);
+  create function public.put_up() returns trigger language plpgsql as $$
+  begin
+    perform set_config('response.headers', new.says::text, true);
+    return new;
+  end $$;
+  create trigger put_up before insert on public.signs for each row execute function public.put_up();
+  grant select, insert on public.signs to authenticated;
   create function public.wait(seconds float) returns void language sql volatile
     as 'select pg_sleep(seconds)';
   create view public.request_of_tables as select public.request() as request;
@@ -121,18 +130,44 @@ describe("calling", () => {
   });
 
   it("lets functions read the request, and views too", async () => {
-    const headers = { "x-mark": "here" };
+    const headers = { "x-mark": "here", cookie: "a=1; b=x=y" };
+    const told = { method: "GET", mark: "here", cookies: { a: "1", b: "x=y" } };
     const called = await service.request("/rpc/request", { token, headers });
-    expect(await called.json()).toEqual({ method: "GET", path: "/rpc/request", mark: "here" });
+    expect(await called.json()).toEqual({ ...told, path: "/rpc/request" });
     const viewed = await service.request("/request_of_tables", { token, headers });
-    expect(await viewed.json())
-      .toEqual([{ request: { method: "GET", path: "/request_of_tables", mark: "here" } }]);
+    expect(await viewed.json()).toEqual([{ request: { ...told, path: "/request_of_tables" } }]);
   });
 
   it("lets functions set status and headers", async () => {
     const answer = await service.request("/rpc/created", { method: "POST", token });
     expect([answer.status, answer.headers.get("x-made")]).toEqual([201, "yes"]);
   });
+});
+
+describe("what a table's trigger says of the answer", () => {
+  const insert = (says: unknown) =>
+    service.request("/signs", {
+      method: "POST",
+      token,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ says }),
+    });
+
+  it("stands in its headers, each time it was said", async () => {
+    const answer = await insert([{ "X-Made": "one" }, { "X-Made": "two" }]);
+    expect([answer.status, answer.headers.get("x-made")]).toEqual([201, "one, two"]);
+  });
+
+  it.each([[{ "X-Made": "no list" }], [[{ a: "two", b: "keys" }]], [[{ number: 1 }]]])(
+    "undoes the request when it is %j",
+    async (says) => {
+      const count = async () => (await (await service.request("/signs", { token })).json()).length;
+      const before = await count();
+      const answer = await insert(says);
+      expect([answer.status, (await answer.json()).code]).toEqual([500, "PGRST111"]);
+      expect(await count()).toBe(before);
+    },
+  );
 });
 
 describe("errors", () => {

@@ -10,8 +10,14 @@ export interface ResponseSettings {
 
 /** Cookies by name, for `request.cookies`. */
 export function readCookies(header = ""): Record<string, string> {
-  const pairs = header.split(";").map((pair) => pair.split("=", 2).map((part) => part.trim()));
-  return Object.fromEntries(pairs.filter(([name, value]) => name && value !== undefined));
+  const pairs = header.split(";").map((pair) => /^\s*([^=\s]+)\s*=(.*)$/.exec(pair));
+  return Object.fromEntries(pairs.flatMap((pair) => pair ? [[pair[1]!, pair[2]!.trim()]] : []));
+}
+
+/** `headers` with what SQL gave: in place of what was there, and each time it was given. */
+export function applyHeaders(headers: Headers, given: ResponseSettings["headers"]): void {
+  for (const [name] of given) headers.delete(name);
+  for (const [name, value] of given) headers.append(name, value);
 }
 
 /** Throws PostgREST's error for settings that it could not follow; the transaction is undone then. */
