@@ -408,7 +408,7 @@ as $$
 declare
   until constant timestamptz := clock_timestamp() + make_interval(secs => private.autoscaling_number('round_seconds'));
   due uuid[];
-  agent_id uuid;
+  deciding uuid;
   outcome text;
   scaled integer := 0;
 begin
@@ -426,18 +426,18 @@ begin
     )
     select array_agg(c.agent_id) into due from claimed c;
     exit when due is null;
-    foreach agent_id in array due loop
+    foreach deciding in array due loop
       begin
-        outcome := private.decide_scaling(agent_id, at);
+        outcome := private.decide_scaling(deciding, at);
       exception when others then
         -- One agent that cannot be decided on keeps no other from it.
-        raise warning 'agent % could not be scaled: %', agent_id, sqlerrm;
+        raise warning 'agent % could not be scaled: %', deciding, sqlerrm;
         outcome := 'kept';
       end;
       if outcome = 'scaled' then
         scaled := scaled + 1;
       elsif outcome = 'asleep' then
-        update private.autoscalings s set next_at = 'infinity' where s.agent_id = autoscale.agent_id;
+        update private.autoscalings s set next_at = 'infinity' where s.agent_id = deciding;
       end if;
     end loop;
     exit when clock_timestamp() >= until;
