@@ -156,15 +156,36 @@ test("container_events carries what happens to containers, without their names",
   expect(JSON.stringify(messages)).not.toContain("personal");
 });
 
+/** Writes lines as the worker and report_logs do: counted in the same transaction. */
+async function writeLines(id: string, userId: string, count: number, level: string, text = "line") {
+  await world.sql.begin(async (sql) => {
+    await sql`
+      insert into agent_logs (agent_id, user_id, timestamp, level, message)
+      select ${id}, ${userId}, date_trunc('hour', now()) + n * interval '1 ms', ${level}, ${text}::text || ' ' || n
+      from generate_series(1, ${count}) n`;
+    await sql`
+      select private.add_log_counts(${id}, ${userId},
+        jsonb_build_array(jsonb_build_object('hour', now(), 'level', ${level}::text, 'lines', ${count}::int)))`;
+  });
+}
+
 describe("error_logs", () => {
   const log = (id: string, count: number, level = "ERROR") =>
-    world.sql`
-      insert into agent_logs (agent_id, user_id, timestamp, level, message)
-      select ${id}, ${owner.id}, now() + n * interval '1 ms', ${level}, 'line ' || n from generate_series(1, ${count}) n`;
+    writeLines(id, owner.id, count, level);
   const open = async () => (await createAgent(owner, config("error_logs"))).agent.id;
   const endWindow = (id: string) =>
     world
       .sql`update private.error_windows set started_at = started_at - interval '1 minute' where agent_id = ${id}`;
+
+  test("carries what an agent reports", async () => {
+    const id = await open();
+    await owner.do((t) =>
+      t`select public.report_logs(${id}, '[{"level": "INFO", "message": "fine"}, {"level": "ERROR", "message": "broken"}]')`
+    );
+    expect(await sent(id, "error_logs")).toMatchObject([
+      { event: "error_log", payload: { agent_id: id, message: "broken" } },
+    ]);
+  });
 
   test("carries ERROR lines and no others", async () => {
     const id = await open();
@@ -207,14 +228,13 @@ describe("error_logs", () => {
 
   test("keeps a line of another agent's out of it", async () => {
     const [mine, other] = [await open(), await open()];
-    await world.sql`
-      insert into agent_logs (agent_id, user_id, timestamp, level, message) values
-        (${mine}, ${owner.id}, now(), 'ERROR', 'mine'), (${other}, ${owner.id}, now(), 'ERROR', 'other')`;
+    await writeLines(mine, owner.id, 1, "ERROR", "mine");
+    await writeLines(other, owner.id, 1, "ERROR", "other");
     expect((await sent(mine, "error_logs")).map(({ payload }) => payload.message)).toEqual([
-      "mine",
+      "mine 1",
     ]);
     expect((await sent(other, "error_logs")).map(({ payload }) => payload.message)).toEqual([
-      "other",
+      "other 1",
     ]);
   });
 });
@@ -307,9 +327,7 @@ describe("a deleted agent's messages", () => {
     await owner.do((t) =>
       t`select public.emit_agent_event(${id}, 'signals', 'said', '{"text": "personal words"}')`
     );
-    await world.sql`
-      insert into agent_logs (agent_id, user_id, timestamp, level, message)
-      values (${id}, ${owner.id}, now(), 'ERROR', 'personal words')`;
+    await writeLines(id, owner.id, 1, "ERROR", "personal words");
     expect(await holding(id)).toBe(2);
     return id;
   }

@@ -68,8 +68,13 @@ test("a configured channel carries what the agent does", async () => {
 test("error lines arrive as they are stored", async () => {
   const heard = await listen(owner.client, { topic: topic("error_logs"), config });
   await sql`
-    insert into public.agent_logs (agent_id, user_id, timestamp, level, message)
-    values (${agentId}, ${owner.id}, now(), 'ERROR', 'it broke')`;
+    with written as (
+      insert into public.agent_logs (agent_id, user_id, timestamp, level, message)
+      values (${agentId}, ${owner.id}, now(), 'ERROR', 'it broke') returning timestamp
+    )
+    select private.add_log_counts(${agentId}, ${owner.id},
+      jsonb_build_array(jsonb_build_object('hour', w.timestamp, 'level', 'ERROR', 'lines', 1)))
+    from written w`;
   await expect.poll(() => heard.broadcasts, POLL).toMatchObject([
     { event: "error_log", payload: { message: "it broke", level: "ERROR" } },
   ]);
