@@ -60,9 +60,12 @@ describe("a user's changes", () => {
 
   it("beyond the limit get the documented answer", async () => {
     const { id, call } = await user({ query_limit: 1 });
-    await call("POST", "/notes", { note: "one" });
-    const refused = await call("POST", "/notes", { note: "two" });
-    expect(refused.status).toBe(429);
+    let refused!: Response;
+    // The first in a minute is admitted, and the second unless the minute ended in between.
+    await expect.poll(async () => {
+      refused = await call("POST", "/notes", { note: id });
+      return refused.status;
+    }).toBe(429);
     const { details, hint, ...rest } = await refused.json();
     expect(rest).toEqual({ code: "RATE_LIMIT_EXCEEDED", message: "Rate limit exceeded" });
     expect(hint).toEqual(expect.any(String));
@@ -77,8 +80,6 @@ describe("a user's changes", () => {
     expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
     expect(Number(refused.headers.get("retry-after"))).toBeLessThanOrEqual(60);
     expect(remaining(refused)).toBe("0");
-    const notes = await (await call("GET", "/notes?note=eq.two")).json();
-    expect(notes).toEqual([]);
   });
 
   it("are told how many are left, each counted once", async () => {
@@ -103,8 +104,9 @@ describe("a user's changes", () => {
   it("of one are not those of another", async () => {
     const one = await user({ query_limit: 1, ...DAY });
     const other = await user({ query_limit: 1, ...DAY });
-    await one.call("POST", "/notes", { note: "a" });
-    expect((await one.call("POST", "/notes", { note: "a" })).status).toBe(429);
+    await one.call("POST", "/notes", { note: one.id });
+    expect((await one.call("POST", "/notes", { note: one.id })).status).toBe(429);
+    expect(await (await one.call("GET", `/notes?note=eq.${one.id}`)).json()).toHaveLength(1);
     expect((await other.call("POST", "/notes", { note: "a" })).status).toBe(201);
   });
 
