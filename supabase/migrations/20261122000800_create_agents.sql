@@ -86,7 +86,7 @@ comment on column public.agents.framework is 'AI provider: openai, anthropic or 
 comment on column public.agents.settings is 'Model settings: temperature 0–2, max_tokens, presence_penalty and frequency_penalty −2–2, top_p 0–1, stop.';
 comment on column public.agents.resources is 'Per replica, as Kubernetes quantities: {"memory": "512Mi", "cpu": "250m"}.';
 comment on column public.agents.replicas is 'Replicas wanted; deployments.replicas_ready says how many there are.';
-comment on column public.agents.scaling is 'Autoscaling: {minReplicas, maxReplicas, targetCPU, targetMemory}, targets in percent; null: none.';
+comment on column public.agents.scaling is 'Autoscaling: {minReplicas, maxReplicas, targetCPU, targetMemory}, targets in percent of the containers'' limits; null: none. What is left out: 1, settings agents.max_replicas, no target.';
 comment on column public.agents.environment_keys is 'Names of the environment variables; their values are in Vault.';
 comment on column public.agents.portainer is '{template, stack_name, deployment_strategy: rolling | recreate | blue-green, health_checks {enabled, interval, timeout: 1s to 1h, retries: 1 to 100}}.';
 comment on column public.agents.supabase_config is

@@ -17,7 +17,7 @@ create table public.agent_events (
   timestamp timestamptz not null default clock_timestamp(),
   constraint event_type_is_upper_case check (event_type ~ '^[A-Z][A-Z_]*$')
 );
-comment on table public.agent_events is 'What happened to an agent: QUEUED, DEPLOYING, DEPLOYED, SCALING, SCALED, UPDATING, … FAILED (seed 002).';
+comment on table public.agent_events is 'What happened to an agent: QUEUED, DEPLOYING, DEPLOYED, SCALING, SCALED, UPDATING, … FAILED (seed 002); AUTOSCALED, AUTOSCALING_LIMITED.';
 create index agent_events_agent_id_idx on public.agent_events (agent_id, timestamp desc);
 create index agent_events_user_id_idx on public.agent_events (user_id, timestamp desc);
 

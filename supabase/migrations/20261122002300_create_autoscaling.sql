@@ -27,11 +27,10 @@ insert into public.settings (category, key, value, description) values
 create table private.autoscalings (
   agent_id uuid primary key references public.agents (id) on delete cascade,
   next_at timestamptz not null default now(),
-  limited_by text,
-  limited_at timestamptz
+  limits jsonb not null default '{}'
 ) with (fillfactor = 70);
 comment on table private.autoscalings is
-  'Agents with a scaling policy: when each is decided on next (infinity: not before it runs or its policy changes), and what limited it last, so that it is told once.';
+  'Agents with a scaling policy: when each is decided on next (infinity: not before it runs or its policy changes), and what limited it when last, so that it is told once.';
 create index autoscalings_next_at_idx on private.autoscalings (next_at);
 
 create function private.autoscaling_number(key text) returns double precision
@@ -53,7 +52,7 @@ begin
     delete from private.autoscalings s where s.agent_id = new.id;
   else
     insert into private.autoscalings (agent_id) values (new.id)
-    on conflict (agent_id) do update set next_at = now(), limited_by = null, limited_at = null;
+    on conflict (agent_id) do update set next_at = now(), limits = '{}';
   end if;
   if tg_op = 'UPDATE' and new.generation = old.generation then
     -- No operation comes that would tell the revision that runs.
@@ -238,12 +237,13 @@ set search_path = ''
 as $$
 declare
   told_again constant interval := make_interval(secs => private.autoscaling_number('down_stabilization_seconds'));
-  known private.autoscalings;
+  known constant jsonb := coalesce((
+    select jsonb_object_agg(l.key, l.value) from private.autoscalings s, jsonb_each(s.limits) l
+    where s.agent_id = target.id and (l.value #>> '{}')::timestamptz >= at - told_again), '{}');
 begin
-  select * into known from private.autoscalings s where s.agent_id = target.id;
-  update private.autoscalings s set limited_by = tell_limit.limited_by, limited_at = at where s.agent_id = target.id;
+  update private.autoscalings s set limits = known || jsonb_build_object(limited_by, at) where s.agent_id = target.id;
   -- Again only when it had been over for a while.
-  if known.limited_by is distinct from tell_limit.limited_by or known.limited_at < at - told_again then
+  if not known ? limited_by then
     perform private.write_event(target.id, target.user_id, 'AUTOSCALING_LIMITED', message,
       data || jsonb_build_object('limited_by', split_part(limited_by, ':', 1)));
   end if;
@@ -509,7 +509,7 @@ begin
     seen ->> 'limited_by' is null
     -- What limits it is looked at again now and then, not with each look at the containers.
     or exists (select from private.autoscalings s where s.agent_id = known.agent_id
-      and s.limited_at > now() - interval '30 seconds' and s.limited_by in (seen ->> 'limited_by', 'quota'))
+      and greatest((s.limits ->> (seen ->> 'limited_by'))::timestamptz, (s.limits ->> 'quota')::timestamptz) > now() - interval '30 seconds')
   ) then
     return;
   end if;

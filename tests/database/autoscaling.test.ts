@@ -207,13 +207,14 @@ describe("nothing is decided", () => {
     }
   });
 
-  test("without a limit there is no percentage; that is told once", async () => {
-    const id = await agentWith(policy);
-    await measure(id, { cpu: 90, limited: false });
+  test("without limits there is no percentage; that is told once of each", async () => {
+    const id = await agentWith({ ...policy, targetMemory: 50 });
+    await measure(id, { cpu: 90, memory: 90, limited: false });
     expect(await decide()).toBe(0);
     expect(await decide()).toBe(0);
     expect(await events(id)).toMatchObject([
       { event_type: "AUTOSCALING_LIMITED", data: { limited_by: "no_limit", metric: "cpu" } },
+      { event_type: "AUTOSCALING_LIMITED", data: { limited_by: "no_limit", metric: "memory" } },
     ]);
   });
 
@@ -342,7 +343,9 @@ describe("bounds", () => {
         "Needs 4 replicas and stays at 2 (CPU at 90.0 % of its limit, target 50 %): the policy allows at most 2",
       data: { limited_by: "max_replicas", wanted_replicas: 4, from_replicas: 2 },
     }]);
-    await world.sql`update private.autoscalings set limited_at = ${ago(301)}`;
+    await world.sql`update private.autoscalings set limits = ${
+      world.sql.json({ max_replicas: ago(301).toISOString() })
+    }`;
     await decide();
     expect(await events(id)).toHaveLength(2);
   });
@@ -610,7 +613,8 @@ describe("where Kubernetes scales", () => {
       expect((await events(id)).at(-1)!.data).toMatchObject({ limited_by: "quota" });
       await call(owner, "public.stop_agent($1)", other);
       await finishNext(world.sql);
-      await world.sql`update private.autoscalings set limited_at = now() - interval '31 seconds'`;
+      await world
+        .sql`update private.autoscalings set limits = jsonb_build_object('quota', now() - interval '31 seconds')`;
       await observe(id, seen(3, { limited_by: "max_replicas" }));
       expect((await events(id)).at(-1)!.data).toMatchObject({
         reason: "quota_free",
