@@ -70,6 +70,8 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
         "answer",
         "finding",
         "file",
+        "said",
+        "speaker",
       ].map((name) => [name, word(name)]),
     ),
   };
@@ -188,7 +190,7 @@ async function createCanary(): Promise<{ person: Person; canaries: Canaries; age
     person,
     "public.report_conversation($1, 'room', $2::text::jsonb, 'discord', 'batch')",
     agentId,
-    JSON.stringify([{ role: "user", content: c.line, sender: c.fullname }]),
+    JSON.stringify([{ role: "user", content: c.said, sender: c.speaker }]),
   );
   await call(
     person,

@@ -45,6 +45,12 @@ const KEPT: Record<string, () => Kept> = {
       ),
     job: "drop-expired-partitions",
   }),
+  conversations_days: () => ({
+    table: "public.agent_conversations",
+    make: (age) =>
+      inPartition("agent_conversations", age, "conversation_id, role, content", "'c', 'user', 'x'"),
+    job: "drop-expired-partitions",
+  }),
   metric_minutes_days: () => ({
     table: "public.agent_metric_minutes",
     make: (age) => rolledUp("minute", age),
