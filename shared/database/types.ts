@@ -1164,6 +1164,7 @@ export type Database = {
           "finished_at": string | null;
           "id": string;
           "pending": NonNullable<Json>;
+          "refused": (string)[];
           "requested_at": string;
           "requested_by": string;
           "stacks": number;
@@ -1175,6 +1176,7 @@ export type Database = {
           "finished_at"?: string | null;
           "id"?: string;
           "pending"?: NonNullable<Json>;
+          "refused"?: (string)[];
           "requested_at"?: string;
           "requested_by": string;
           "stacks"?: number;
@@ -1185,6 +1187,7 @@ export type Database = {
           "finished_at"?: string | null;
           "id"?: string;
           "pending"?: NonNullable<Json>;
+          "refused"?: (string)[];
           "requested_at"?: string;
           "requested_by"?: string;
           "stacks"?: number;

@@ -25,6 +25,7 @@ create table public.erasures (
   agents integer not null default 0,
   stacks integer not null default 0,
   pending jsonb not null default '{}',
+  refused text[] not null default '{}',
   requested_at timestamptz not null default now(),
   finished_at timestamptz,
   constraint requested_by_is_known check (requested_by in ('user', 'administrator', 'auth')),
@@ -36,6 +37,8 @@ comment on column public.erasures.requested_by is 'user, administrator (erase_us
 comment on column public.erasures.agents is 'Agents that went with the account; stacks likewise.';
 comment on column public.erasures.pending is
   'What is left while it is pending: {operations: removals of containers under way, failed: removals given up, to be retried by retry_dead_letter, files: removals from storage, records: rows that are looked for}.';
+comment on column public.erasures.refused is
+  'Tables of the platform in which role postgres may not look for what is left: there it goes as the platform forgets.';
 create index erasures_requested_at_idx on public.erasures (requested_at);
 
 create table private.erasure_jobs (
@@ -187,7 +190,27 @@ $$;
 comment on function private.pseudonymise is
   'Puts the pseudonym in place of an erased user in the audit log. Definer: nobody may change it.';
 
-create function private.sweep(job private.erasure_jobs) returns void
+create function private.try_platform(relation text, privilege text, statement text, marks text[]) returns text[]
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if to_regclass(relation) is null then
+    return '{}';
+  end if;
+  if not pg_catalog.has_table_privilege(relation, privilege) then
+    return array[relation];
+  end if;
+  execute statement using marks;
+  return '{}';
+exception when insufficient_privilege then
+  return array[relation];
+end;
+$$;
+comment on function private.try_platform is
+  'Runs a statement with $1 text[] on a table of the platform → the table, if the platform does not allow it. Definer: writes tables of the platform.';
+
+create function private.sweep(job private.erasure_jobs) returns text[]
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -201,6 +224,7 @@ declare
     select '%' || id || '%' from unnest(array[job.user_id] || job.agent_ids || job.stack_ids) id);
   mark text;
   item record;
+  refused text[] := '{}';
 begin
   perform private.pseudonymise(job);
   -- What somebody else did, or what they did to what is another's, may name the user.
@@ -214,13 +238,17 @@ begin
   update public.security_events e set details = replace(e.details::text, was, becomes)::jsonb
   where e.details::text like '%' || was || '%';
 
-  -- Supabase Auth's own trail names people by their addresses.
-  update auth.audit_log_entries e
-  set payload = private.without_person(e.payload::jsonb, was, becomes, job.emails || job.phones)::json,
-    ip_address = case when e.payload ->> 'actor_id' = was then '' else e.ip_address end
-  where e.payload::text ilike any (marks);
+  delete from private.vocabulary v
+  -- Words that others use as well tell nothing of anybody.
+  where v.word = any (job.words) and not exists (
+    select from private.searchable s
+    where s.searched like '%' || replace(replace(replace(v.word, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+      and v.word in (select private.words_of(s.searched))
+  );
+
+  -- The platform's tables. Which of them role postgres may change is the platform's to say.
   for item in
-    select c.oid::regclass as relation, a.attname as "column"
+    select 'auth' as schema, c.relname as name, array_agg(a.attname::text) as columns
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname in ('user_id', 'linking_target_id', 'for_email')
     where c.relnamespace = 'auth'::regnamespace and c.relkind = 'r'
@@ -228,41 +256,44 @@ begin
         select from pg_catalog.pg_constraint f
         where f.contype = 'f' and f.conrelid = c.oid and f.conkey = array[a.attnum] and f.confdeltype = 'c'
       )
-      and pg_catalog.has_table_privilege(c.oid, 'delete')
+    group by c.relname
   loop
-    execute format('delete from %s where %I::text = any ($1)', item.relation, item."column") using array[was] || job.emails;
-  end loop;
-
-  -- Words that others use as well tell nothing of anybody.
-  delete from private.vocabulary v
-  where v.word = any (job.words) and not exists (
-    select from private.searchable s
-    where s.searched like '%' || replace(replace(replace(v.word, '\', '\\'), '%', '\%'), '_', '\_') || '%'
-      and v.word in (select private.words_of(s.searched))
-  );
-  -- Files that are somebody else's folder stay; whose they were goes.
-  update storage.objects o set owner = null, owner_id = null
-  where o.owner_id = was and o.name not like was || '/%';
-  update storage.buckets b set owner = null, owner_id = null where b.owner_id = was;
-  delete from storage.s3_multipart_uploads u where u.owner_id = was or u.key like was || '/%';
-
-  -- Messages go with their partition after three days. They are the platform's, and may be changed but not deleted.
-  if pg_catalog.has_table_privilege('realtime.messages', 'update') then
-    update realtime.messages m set topic = 'erased', event = 'erased', payload = '{}', binary_payload = null
-    where m.topic like any (topics) or m.payload::text like any (topics) or m.payload::text ilike any (marks);
-  end if;
-  if pg_catalog.has_table_privilege('realtime.subscription', 'delete') then
-    delete from realtime.subscription s where s.claims ->> 'sub' = was;
-  end if;
-  if pg_catalog.has_table_privilege('net._http_response', 'delete') then
-    foreach mark in array marks loop
-      delete from net._http_response r where r.content ilike mark;
+    foreach mark in array item.columns loop
+      refused := refused || private.try_platform(format('auth.%I', item.name), 'delete',
+        format('delete from auth.%I where %I::text = any ($1)', item.name, mark), array[was] || job.emails);
     end loop;
-  end if;
+  end loop;
+  -- Auth's own trail names people by their addresses.
+  refused := refused || private.try_platform('auth.audit_log_entries', 'update', format(
+    $sql$
+      update auth.audit_log_entries e
+      set payload = private.without_person(e.payload::jsonb, %1$L, %2$L, %3$L)::json,
+        ip_address = case when e.payload ->> 'actor_id' = %1$L then '' else e.ip_address end
+      where e.payload::text ilike any ($1)
+    $sql$, was, becomes, job.emails || job.phones), marks);
+  -- Files in somebody else's folder stay; whose they were goes.
+  refused := refused || private.try_platform('storage.objects', 'update', format(
+    'update storage.objects o set owner = null, owner_id = null where o.owner_id = any ($1) and o.name not like %L', was || '/%'),
+    array[was]);
+  refused := refused || private.try_platform('storage.buckets', 'update',
+    'update storage.buckets b set owner = null, owner_id = null where b.owner_id = any ($1)', array[was]);
+  refused := refused || private.try_platform('storage.s3_multipart_uploads', 'delete',
+    'delete from storage.s3_multipart_uploads u where u.owner_id = any ($1) or split_part(u.key, ''/'', 1) = any ($1)', array[was]);
+  -- Messages go with their partition after three days; they may be changed but not deleted.
+  refused := refused || private.try_platform('realtime.messages', 'update',
+    $sql$
+      update realtime.messages m set topic = 'erased', event = 'erased', payload = '{}', binary_payload = null
+      where m.topic like any ($1) or m.payload::text ilike any ($1)
+    $sql$, topics || marks);
+  refused := refused || private.try_platform('realtime.subscription', 'delete',
+    'delete from realtime.subscription s where s.claims ->> ''sub'' = any ($1)', array[was]);
+  refused := refused || private.try_platform('net._http_response', 'delete',
+    'delete from net._http_response r where r.content ilike any ($1)', marks);
+  return refused;
 end;
 $$;
 comment on function private.sweep is
-  'Looks through what has no index on people, once an erasure has settled: pseudonym in the audit log and in Auth''s, messages emptied, open sign-ins gone. Definer: writes tables of the platform.';
+  'Looks through what has no index on people, once an erasure has settled: pseudonym in the audit log and in Auth''s, messages emptied, open sign-ins gone → tables where the platform does not allow it. Definer: writes what no client may.';
 
 create function private.without_person(payload jsonb, was text, becomes text, names text[]) returns jsonb
 language plpgsql immutable
@@ -389,7 +420,7 @@ begin
   perform private.pseudonymise(job) where job.swept_at is null;
   settled := now() >= job.settled_at;
   if settled and job.swept_at is null then
-    perform private.sweep(job);
+    update public.erasures e set refused = private.sweep(job) where e.id = job.erasure_id;
     update private.erasure_jobs j set swept_at = now() where j.erasure_id = job.erasure_id;
   end if;
 
@@ -399,7 +430,7 @@ begin
   if settled and under_way + given_up + files = 0 then
     if job.swept_at is not null then
       -- Removing the containers left messages of its own.
-      perform private.sweep(job);
+      update public.erasures e set refused = private.sweep(job) where e.id = job.erasure_id;
     end if;
     update public.erasures e set state = 'finished', finished_at = now(), pending = '{}' where e.id = job.erasure_id;
     delete from private.erasure_jobs j where j.erasure_id = job.erasure_id;

@@ -421,7 +421,7 @@ describe("an erased account", () => {
 
     expect((await placesOf(canaries)).filter((place) => !isTrail(place))).toEqual([]);
     const [record] = await world.sql`select * from public.erasures where id = ${erasure.id}`;
-    expect(record).toMatchObject({ state: "finished", pending: {} });
+    expect(record).toMatchObject({ state: "finished", pending: {}, refused: [] });
     const trail = await world.sql`
       select distinct actor_id from public.audit_log
       where actor_id = (
@@ -593,6 +593,15 @@ describe("an erasure", () => {
     await world.sql`update private.erasure_jobs set settled_at = now()`;
     await letItBeDone();
     expect(await placesOf({ id: person.id, email: person.email })).toEqual([]);
+  });
+
+  test("tells where the platform does not let it look", async () => {
+    await superuser`revoke update on auth.audit_log_entries from postgres`;
+    const person = await world.person();
+    const { id } = await erase(person, person.email);
+    await superuser`grant update on auth.audit_log_entries to postgres`;
+    const [record] = await world.sql`select state, refused from public.erasures where id = ${id}`;
+    expect(record).toEqual({ state: "finished", refused: ["auth.audit_log_entries"] });
   });
 
   test("goes on step by step when there is much", async () => {
