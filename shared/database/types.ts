@@ -455,6 +455,9 @@ export type Database = {
           "checks": NonNullable<Json>;
           "error_rate": number | null;
           "instance": string;
+          "next_began": string | null;
+          "next_failed": number | null;
+          "next_total": number | null;
           "received_at": string;
           "requests_failed": number | null;
           "requests_per_minute": number | null;
@@ -462,6 +465,9 @@ export type Database = {
           "response_time_ms": number | null;
           "timestamp": string;
           "user_id": string;
+          "window_began": string | null;
+          "window_failed": number | null;
+          "window_total": number | null;
         };
         ComputedFields: never;
         Insert: {
@@ -469,6 +475,9 @@ export type Database = {
           "checks"?: NonNullable<Json>;
           "error_rate"?: number | null;
           "instance": string;
+          "next_began"?: string | null;
+          "next_failed"?: number | null;
+          "next_total"?: number | null;
           "received_at"?: string;
           "requests_failed"?: number | null;
           "requests_per_minute"?: number | null;
@@ -476,12 +485,18 @@ export type Database = {
           "response_time_ms"?: number | null;
           "timestamp": string;
           "user_id": string;
+          "window_began"?: string | null;
+          "window_failed"?: number | null;
+          "window_total"?: number | null;
         };
         Update: {
           "agent_id"?: string;
           "checks"?: NonNullable<Json>;
           "error_rate"?: number | null;
           "instance"?: string;
+          "next_began"?: string | null;
+          "next_failed"?: number | null;
+          "next_total"?: number | null;
           "received_at"?: string;
           "requests_failed"?: number | null;
           "requests_per_minute"?: number | null;
@@ -489,6 +504,9 @@ export type Database = {
           "response_time_ms"?: number | null;
           "timestamp"?: string;
           "user_id"?: string;
+          "window_began"?: string | null;
+          "window_failed"?: number | null;
+          "window_total"?: number | null;
         };
         Relationships: [
           {

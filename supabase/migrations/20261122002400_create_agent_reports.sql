@@ -539,14 +539,22 @@ create table public.agent_reports (
   error_rate double precision,
   response_time_ms double precision,
   checks jsonb not null default '[]',
+  window_began timestamptz,
+  window_total bigint,
+  window_failed bigint,
+  next_began timestamptz,
+  next_total bigint,
+  next_failed bigint,
   primary key (agent_id, instance)
 );
 comment on table public.agent_reports is 'What each instance of an agent last reported of its requests; written by report_metrics.';
 comment on column public.agent_reports.instance is 'Which of the agent''s processes, as it says itself; empty when it does not.';
 comment on column public.agent_reports.requests_total is 'Requests served since the instance started; a counter.';
 comment on column public.agent_reports.requests_failed is 'Of these the failed ones; a counter.';
-comment on column public.agent_reports.requests_per_minute is 'Of late: as reported, else from the counters of the last two reports.';
+comment on column public.agent_reports.requests_per_minute is 'Of late: as reported, else from the counters of the last one to two minutes.';
 comment on column public.agent_reports.error_rate is 'Failed requests per request, 0 to 1; as reported, else from the counters.';
+comment on column public.agent_reports.window_began is
+  'Since when rates are taken from the counters, which then were window_total and window_failed. Once next_began is a minute ago it takes its place.';
 comment on column public.agent_reports.checks is '[{name, status: passing | failing, response_time_ms | null}].';
 create index agent_reports_user_id_idx on public.agent_reports (user_id);
 
@@ -668,7 +676,6 @@ declare
   before public.agent_reports;
   said public.agent_reports;
   latest public.agent_metrics_latest;
-  minutes double precision;
   served bigint;
 begin
   if jsonb_typeof(metrics) is distinct from 'object' then
@@ -706,14 +713,24 @@ begin
     perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'Too many instances report for this agent.',
       jsonb_build_object('limit', private.setting('reports', 'max_instances')), 429, 'Report under a name that stays the same.');
   end if;
-  -- A counter that falls was reset by a restart: nothing can be said of the time before.
   if before.requests_total <= said.requests_total then
-    minutes := extract(epoch from said.timestamp - before.timestamp) / 60;
-    served := said.requests_total - before.requests_total;
-    said.requests_per_minute := coalesce(said.requests_per_minute, served / minutes);
+    -- Over a minute or two, whatever the pace of the reports: a burst between two measurements is seen by the next one.
+    if before.next_began <= said.timestamp - interval '1 minute' then
+      select before.next_began, before.next_total, before.next_failed, said.timestamp, said.requests_total, said.requests_failed
+      into said.window_began, said.window_total, said.window_failed, said.next_began, said.next_total, said.next_failed;
+    else
+      select before.window_began, before.window_total, before.window_failed, before.next_began, before.next_total, before.next_failed
+      into said.window_began, said.window_total, said.window_failed, said.next_began, said.next_total, said.next_failed;
+    end if;
+    served := said.requests_total - said.window_total;
+    said.requests_per_minute := coalesce(said.requests_per_minute, served * 60 / extract(epoch from said.timestamp - said.window_began));
     said.error_rate := coalesce(said.error_rate,
-      case when served > 0 and said.requests_failed >= before.requests_failed
-        then (said.requests_failed - before.requests_failed) / served::double precision end);
+      case when served > 0 and said.requests_failed >= said.window_failed
+        then least(1, (said.requests_failed - said.window_failed) / served::double precision) end);
+  elsif said.requests_total is not null then
+    -- The first report, or a counter that fell, as it does with a restart: nothing can be said of the time before.
+    select said.timestamp, said.requests_total, said.requests_failed, said.timestamp, said.requests_total, said.requests_failed
+    into said.window_began, said.window_total, said.window_failed, said.next_began, said.next_total, said.next_failed;
   end if;
   delete from public.agent_reports r where r.agent_id = target.id and (r.instance = place or r.received_at < said.received_at - interval '1 day');
   insert into public.agent_reports values (said.*);
@@ -743,7 +760,7 @@ as $$
   select private.report_metrics(report_metrics.agent_id, report_metrics.metrics, report_metrics.instance);
 $$;
 comment on function public.report_metrics is
-  'Takes figures of an agent''s requests, any of {requests_total, requests_failed (counters since the process started), requests_per_minute, error_rate (0–1), response_time_ms (of late), checks [{name, status: passing | failing, response_time_ms}], timestamp} → {agent_id, stored, reported {instances, …the figures of all instances together}}. Rates that are not given follow from the counters of two reports. The last report of each instance counts, for reports.fresh_seconds, and then goes before what the health endpoint says; an older or repeated one is not stored. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
+  'Takes figures of an agent''s requests, any of {requests_total, requests_failed (counters since the process started), requests_per_minute, error_rate (0–1), response_time_ms (of late), checks [{name, status: passing | failing, response_time_ms}], timestamp} → {agent_id, stored, reported {instances, …the figures of all instances together}}. Rates that are not given follow from the counters of the last one to two minutes. The last report of each instance counts, for reports.fresh_seconds, and then goes before what the health endpoint says; an older or repeated one is not stored. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
 
 -- Status ---------------------------------------------------------------------------------------------------------
 

@@ -194,6 +194,89 @@ describe("behind the gateway", () => {
     await call("DELETE", `/api/agents/${made.json.agentId}`);
   }, 90_000);
 
+  it("an agent that is asked to reports of itself, by a key that can do nothing else", async () => {
+    const made = await call("POST", "/api/agents", {
+      edition: 1,
+      body: {
+        agentName: "reporter",
+        supabase_config: { reporting: true },
+        environment: { REPORT_SECONDS: "1", LOG_RATE: "0" },
+        portainer: quick,
+      },
+    });
+    const id = made.json.agentId;
+    const path = `/api/agents/${id}`;
+    await settle(id, "running");
+    const { url } = (await call("GET", `${path}/status`, { edition: 1 })).json;
+    for (const message of ["Hello", "How are you?", "fail"]) {
+      await fetch(url, {
+        method: "POST",
+        body: JSON.stringify({
+          message,
+          conversation: "room-7",
+          ...(message === "fail" && { fail: 1 }),
+        }),
+      });
+    }
+    const rest = async (table: string) => {
+      const query = `agent_id=eq.${id}&order=timestamp`;
+      const response = await fetch(`${stack.apiUrl}/rest/v1/${table}?${query}`, { headers: token });
+      return await response.json();
+    };
+    // Not from its health endpoint: what it says stands in its own table.
+    await expect.poll(async () => (await rest("agent_reports"))[0]?.requests_total, {
+      timeout: 30_000,
+    }).toBe(3);
+    await expect.poll(
+      async () => (await call("GET", `${path}/metrics`, { edition: 1 })).json.metrics.requests,
+      { timeout: 30_000 },
+    ).toMatchObject({ total: 3, success: 2, errors: 1, rate: expect.any(Number) });
+    await expect.poll(
+      async () => {
+        const { metrics } = (await call("GET", `${path}/metrics`, { edition: 3 })).json;
+        return metrics.requests_per_minute.max;
+      },
+      { timeout: 30_000 },
+    ).toBeGreaterThan(0);
+    await expect.poll(
+      async () =>
+        (await rest("agent_conversations")).map((each: { role: string; content: string }) =>
+          `${each.role}: ${each.content}`
+        ),
+      { timeout: 30_000 },
+    ).toEqual([
+      "user: Hello",
+      expect.stringMatching(/^assistant: .* heard: Hello$/),
+      "user: How are you?",
+      expect.stringMatching(/^assistant: .* heard: How are you\?$/),
+    ]);
+    const status = async () => {
+      const [row] = await sql`select status from public.agents where id = ${id}`;
+      return row!.status;
+    };
+    await expect.poll(status, { timeout: 30_000 }).toBe("idle");
+
+    const [key] = await sql`select * from public.api_keys where agent_id = ${id}`;
+    const shown = await fetch(`${stack.apiUrl}/rest/v1/api_keys?agent_id=eq.${id}`, {
+      headers: token,
+    });
+    expect(await shown.json()).toMatchObject([{ id: key!.id, permissions: ["reports:write"] }]);
+    const logs = await call("GET", `${path}/logs`, { edition: 3 });
+    expect(logs.text).not.toContain("alk_");
+
+    const revoked = await fetch(`${stack.apiUrl}/rest/v1/rpc/revoke_api_key`, {
+      method: "POST",
+      headers: { ...token, "Content-Type": "application/json" },
+      body: JSON.stringify({ key_id: key!.id }),
+    });
+    expect(revoked.status).toBe(200);
+    await expect.poll(
+      async () => (await call("GET", `${path}/logs`, { edition: 3 })).text,
+      { timeout: 30_000 },
+    ).toContain("Report of metrics failed: answered 401");
+    await call("DELETE", path);
+  }, 120_000);
+
   it("refuses who may not, and the project's own keys", async () => {
     for (
       const headers of [

@@ -538,6 +538,26 @@ describe("figures", () => {
     });
   });
 
+  test("of a rate are of the last one to two minutes, whatever the pace of the reports", async () => {
+    const now = Date.now();
+    const at = async (ago: number, requests_total: number, requests_failed: number) => {
+      const timestamp = new Date(now - ago * 1000).toISOString();
+      return (await measure(owner, { requests_total, requests_failed, timestamp })).reported;
+    };
+    await at(200, 0, 0);
+    await at(170, 600, 300);
+    expect(await at(140, 600, 300)).toMatchObject({ requests_per_minute: 600, error_rate: 0.5 });
+    expect(await at(110, 600, 300)).toMatchObject({ requests_per_minute: 400, error_rate: 0.5 });
+    expect(await at(80, 600, 300)).toMatchObject({ requests_per_minute: 0, error_rate: null });
+    expect((await at(20, 660, 300)).requests_per_minute).toBe(60);
+    // Without the failed ones nothing is known of errors.
+    await measure(owner, { requests_total: 1, timestamp: seconds(30) }, "quiet");
+    const quiet = await measure(owner, { requests_total: 61, timestamp: seconds(10) }, "quiet");
+    const [row] = await world.sql`
+      select error_rate from agent_reports where agent_id = ${agentId} and instance = 'quiet'`;
+    expect([row?.error_rate, quiet.stored]).toEqual([null, true]);
+  });
+
   test("of several instances are put together", async () => {
     await measure(owner, {
       requests_total: 100,

@@ -13,6 +13,7 @@
  * - `UNHEALTHY_AFTER` seconds, after which `/health` answers 503.
  * - `SPECIAL` to be printed as it came, by which one sees that a value arrives to the letter.
  * - `IGNORE_SIGTERM=1` to stay until it is killed.
+ * - `AGENT_LAUNCHPAD_URL`, `AGENT_LAUNCHPAD_AGENT_ID`, `AGENT_LAUNCHPAD_KEY` to report of itself every `REPORT_SECONDS` (10).
  *
  * A message to it, `POST /` with `{"message": "…"}`, may ask for a failure (`"fail": true`) or for work that keeps a core
  * busy for so long (`"work_ms": 200`, at most 1000).
@@ -21,6 +22,7 @@
  */
 import { createHealthReport, type RequestFigures } from "./health.ts";
 import { createLogger, startChatter } from "./log.ts";
+import { startReporting } from "./report.ts";
 
 function numberFrom(name: string, fallback: number): number {
   const value = Number(Deno.env.get(name) ?? "");
@@ -44,6 +46,14 @@ const report = createHealthReport({
   isBroken: () => (performance.now() - startedAt) / 1000 >= unhealthyAfter,
 });
 
+const reporter = startReporting({
+  environment: (name) => Deno.env.get(name),
+  everyMs: Math.max(100, numberFrom("REPORT_SECONDS", 10) * 1000),
+  requests,
+  check: report.check,
+  log,
+});
+
 async function answer(request: Request): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname !== "/") return Response.json({ error: "not found" }, { status: 404 });
@@ -60,7 +70,11 @@ async function answer(request: Request): Promise<Response> {
   if ("fail" in body) throw new Error("the message asked for a failure");
   if ("work_ms" in body) burn(Math.min(Number(body.work_ms) || 0, 1000));
   log("info", "message-handler", `Message of ${String(body.message).length} characters answered`);
-  return Response.json({ name, reply: `${name} heard: ${String(body.message)}` });
+  const message = String(body.message);
+  const reply = `${name} heard: ${message}`;
+  const conversation = "conversation" in body ? String(body.conversation) : "http";
+  reporter.heard({ conversation, message, reply });
+  return Response.json({ name, reply });
 }
 
 /** Probes are left out of the figures: they would drown what users of the agent do. */
@@ -101,6 +115,7 @@ function watchSignals(shutdown: () => Promise<void>): void {
     log("info", "eliza-core", `${reason}, shutting down`);
     const patience = setTimeout(() => Deno.exit(0), 2000);
     await shutdown();
+    await reporter.close();
     clearTimeout(patience);
     log("info", "eliza-core", "Bye");
     Deno.exit(0);
