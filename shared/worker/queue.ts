@@ -99,12 +99,13 @@ export function createQueue(sql: Sql): Queue {
     write: (operation, clusterId, effects) =>
       fenced(async () => {
         if (effects.length === 0) return;
-        await sql`select ${
-          effects.map((item, index) => {
-            const call = effect(operation, clusterId, item);
-            return index === 0 ? call : sql`, ${call}`;
-          })
-        }`;
+        const { id, lease_token: token } = operation;
+        const calls = effects.map((item) => effect(operation, clusterId, item));
+        // The agent is locked before its deployment, as commands do.
+        if (effects[0]!.is === "observation") {
+          calls.unshift(sql`private.hold_lease(${id}, ${token})`);
+        }
+        await sql`select ${calls.map((call, index) => index === 0 ? call : sql`, ${call}`)}`;
       }),
     cutOffCall: async (operation) => {
       const [row] = await sql<{ begun: Date | null }[]>`

@@ -25,7 +25,8 @@ begin
   select * into locked from public.agents a
   where a.id = lock_agent.agent_id and a.deleted_at is null
     and (reached = 'all' or a.user_id = (select auth.uid()))
-  for update;
+  -- No stronger: what is written about the agent refers to its row, and its writer may hold the deployment.
+  for no key update;
   if locked.id is null then
     perform private.raise_agent_not_found(lock_agent.agent_id);
   end if;

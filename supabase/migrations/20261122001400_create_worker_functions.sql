@@ -259,7 +259,7 @@ begin
     perform private.complete_stack(held);
     return;
   end if;
-  select * into target from public.agents a where a.id = held.agent_id for update;
+  select * into target from public.agents a where a.id = held.agent_id for no key update;
   if held.kind = 'delete' then
     delete from private.collections c where c.agent_id = held.agent_id;
     delete from public.deployments d where d.agent_id = held.agent_id;

@@ -239,7 +239,7 @@ begin
   -- same agents do not wait for each other.
   perform from public.agents a
   where a.id = any (create_batch.agent_ids) and (private.reach(permission) = 'all' or a.user_id = (select auth.uid()))
-  order by a.id for update;
+  order by a.id for no key update;
   for target in select t.id, t.place from unnest(create_batch.agent_ids) with ordinality t (id, place) order by t.id loop
     begin
       perform private.lock_agent(target.id, permission);

@@ -67,6 +67,29 @@ test("of two commands at the same moment one is refused", async () => {
   expect(both.map((one) => one.status).sort()).toEqual(["fulfilled", "rejected"]);
 });
 
+/** Waits until somebody waits for a lock. */
+const somebodyWaits = () =>
+  expect.poll(async () =>
+    (await world.sql`select 1 from pg_stat_activity
+      where wait_event_type = 'Lock' and datname = current_database()`).length
+  ).toBeGreaterThan(0);
+
+test("a command and the first measurement of an agent do not wait for each other", async () => {
+  const id = await createRunningAgent(world, owner);
+  let command: Promise<unknown> = Promise.resolve();
+  // As the collector writes what it found.
+  await world.sql.begin(async (t) => {
+    await t`select private.observe_deployment(${id}, '{"replicas_ready": 1}')`;
+    command = call(owner, 'update_agent($1, \'{"name": "changed"}\')', id);
+    await somebodyWaits();
+    await t`insert into agent_metrics (agent_id, user_id, timestamp, replicas)
+      values (${id}, ${owner.id}, now(), 1)`;
+  });
+  await command;
+  expect(await world.sql`select 1 from agent_metrics_latest where agent_id = ${id}`)
+    .toHaveLength(1);
+});
+
 test("two workers never hold the same operation", async () => {
   await createAgent(owner);
   await createAgent(owner);

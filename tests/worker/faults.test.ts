@@ -1,4 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { NOTHING_OBSERVED } from "../../shared/worker/observation.ts";
+import { createQueue } from "../../shared/worker/queue.ts";
 import type { Fault } from "./support/scripted-orchestrator.ts";
 import { createWorkerBed, type WorkerBed } from "./support/bed.ts";
 import { upstreamErrors } from "./support/scripted-orchestrator.ts";
@@ -241,6 +243,30 @@ describe("leases", () => {
     for (const id of ids) expect((await settle(id)).state).toBe("succeeded");
     expect(bed.cluster.calls.filter((call) => call === "deploy")).toHaveLength(20);
   });
+});
+
+it("what a worker saw waits for the agent before it holds the deployment", async () => {
+  bed.cluster.ready = false;
+  const id = await bed.createAgent();
+  await bed.run();
+  await bed.passTime();
+  const queue = createQueue(bed.sql);
+  const [operation] = await queue.claim("worker", 30, 1);
+  let written: Promise<unknown> = Promise.resolve();
+  await bed.sql.begin(async (t) => {
+    // As a command does, which goes on to the deployment.
+    await t`select from public.agents where id = ${id} for no key update`;
+    written = queue.write(operation!, bed.clusterId, [
+      { is: "observation", observation: NOTHING_OBSERVED },
+      { is: "postpone", milliseconds: 0 },
+    ]);
+    await eventually(async () =>
+      (await bed.sql`select 1 from pg_stat_activity
+        where wait_event_type = 'Lock' and datname = current_database()`).length > 0
+    );
+    await t`select from public.deployments where agent_id = ${id} for update`;
+  });
+  await written;
 });
 
 describe("deleting an agent while something is under way", () => {

@@ -90,6 +90,32 @@ describe.each(Object.keys(ENGINES) as (keyof typeof ENGINES)[])("on %s", (engine
     expect(data!.map((row) => row.state)).toEqual(["deployed", "failed", "deployed"]);
   }, 180_000);
 
+  it("one that is brought blue-green never takes the address from what serves", async () => {
+    const id = await rig.createAgent(engine, {
+      name: "as before",
+      portainer: { deployment_strategy: "blue-green", health_checks: checked },
+    });
+    expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
+    await eventually(() => served(id), { what: "an answer" });
+    await update(id, { name: "changed", environment: { UNHEALTHY_AFTER: "0" } });
+    const answers = new Set<unknown>();
+    const failed = await eventually(async () => {
+      answers.add((await served(id))?.name);
+      const operation = await rig.operation(id, "update");
+      return operation.state === "failed" ? operation : null;
+    }, { what: "the end of the update", withinMs: 90_000 });
+    expect(failed.error!.details.rolled_back_to).toBe(1);
+    expect(await rig.finished(id, "rollback", 60_000)).toMatchObject({ state: "succeeded" });
+    expect([...answers]).toEqual(["as before"]);
+    expect(await eventually(() => served(id), { what: "an answer" })).toMatchObject({
+      name: "as before",
+    });
+    await eventually(async () => (await rig.runningContainers(id)).length === 1, {
+      what: "one container",
+    });
+    await rig.discard(id);
+  }, 180_000);
+
   /** How the engine was told to check the agent's container, times in nanoseconds. */
   async function engineCheckOf(id: string) {
     const filters = encodeURIComponent(

@@ -92,7 +92,10 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
         // Rows and cursor are kept or lost together, and what was lost is read again: no need to wait for the disk.
         const [held] = await transaction`
           update private.collections set cursor = ${json(cursor)}
-          where agent_id = ${collection.agent_id} and leased_by = ${worker}
+          where leased_by = ${worker} and agent_id = (
+            -- Locked before what belongs to it, as it is by those who delete the agent.
+            select a.id from public.agents a where a.id = ${collection.agent_id} for key share
+          )
           returning set_config('synchronous_commit', 'off', true), private.order_log_writers(agent_id)
         `;
         if (held === undefined) throw new CollectionLost("the deployment is not ours to look at");
