@@ -27,6 +27,8 @@ const api = createApi({
   }),
   realtime: createRealtimeService({
     projectUrl: environment.projectUrl,
+    // Under `supabase start` the project has another address inside than outside.
+    publicUrl: (environment.issuers[1] ?? environment.projectUrl).replace(/\/auth\/v1$/, ""),
     apiKey: environment.publishableKey,
     publicKey: environment.publishableKey === environment.secretKey
       ? null

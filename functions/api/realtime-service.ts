@@ -20,6 +20,8 @@ export interface RealtimeService {
 
 export interface RealtimeServiceOptions {
   projectUrl: string;
+  /** Where clients see the project. */
+  publicUrl: string;
   /** A key of the project, for the gateway; rights come from the user's token. */
   apiKey: string;
   /** The key that clients are shown; null when `apiKey` is a secret. */
@@ -31,18 +33,18 @@ const TIMEOUT_MS = 5_000;
 
 /** Realtime of the project, over its WebSocket. */
 export function createRealtimeService(options: RealtimeServiceOptions): RealtimeService {
-  const address = (apikey: string | null): string => {
-    const url = new URL(`${options.projectUrl.replace(/^http/, "ws")}/realtime/v1/websocket`);
+  const address = (projectUrl: string, apikey: string | null): string => {
+    const url = new URL(`${projectUrl.replace(/^http/, "ws")}/realtime/v1/websocket`);
     url.search = new URLSearchParams({ ...(apikey !== null && { apikey }), vsn: "1.0.0" })
       .toString();
     return url.toString();
   };
 
   return {
-    url: address(options.publicKey),
+    url: address(options.publicUrl, options.publicKey),
     tryJoin(message) {
       return new Promise((resolve) => {
-        const socket = new WebSocket(address(options.apiKey));
+        const socket = new WebSocket(address(options.projectUrl, options.apiKey));
         const end = (result: JoinResult) => {
           clearTimeout(timer);
           socket.onopen =

@@ -65,6 +65,10 @@ begin
   returning m.inserted_at into at;
   insert into private.channel_messages (message_id, agent_id, inserted_at) values (written, write_channel_message.agent_id, at);
   return written;
+exception when check_violation then
+  -- There is no partition for today: Realtime makes them as long as somebody is connected.
+  perform private.raise_error('SUPABASE_CONNECTION_ERROR', 'Realtime takes no messages at present.', null, 503,
+    'It makes room when a client connects; try again then.', '{"Retry-After": "30"}');
 end;
 $$;
 comment on function private.write_channel_message is
@@ -356,7 +360,7 @@ as $$
   select private.emit_agent_event(emit_agent_event.agent_id, emit_agent_event.channel, emit_agent_event.event, emit_agent_event.payload);
 $$;
 comment on function public.emit_agent_event is
-  'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one, values of the agent''s environment taken out. Agents may call it with a key of their own. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429.';
+  'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one, values of the agent''s environment taken out. Agents may call it with a key of their own. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429, SUPABASE_CONNECTION_ERROR 503 when nothing can be sent.';
 
 -- What it takes to join ------------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { JoinResult } from "../../functions/api/realtime-service.ts";
+import { createRealtimeService, type JoinResult } from "../../functions/api/realtime-service.ts";
 import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
 
 const PATH = "/api/-/realtime/channels";
@@ -164,4 +164,14 @@ it("keeps no token with the answer to an Idempotency-Key", async () => {
   expect(second.json).toEqual(first.json);
   const kept = await test.sql`select to_jsonb(k)::text as row from private.idempotency_keys k`;
   expect(JSON.stringify(kept)).not.toContain(owner.headers.Authorization!.slice(7));
+});
+
+it("shows the address that clients reach, and never a secret key", () => {
+  const { url } = createRealtimeService({
+    projectUrl: "http://kong:8000",
+    publicUrl: "https://api.example.com",
+    apiKey: "sb_secret_x",
+    publicKey: null,
+  });
+  expect(url).toBe("wss://api.example.com/realtime/v1/websocket?vsn=1.0.0");
 });

@@ -401,3 +401,29 @@ describe("the policies", () => {
     expect(await may(reader, `agent:${id}:error_logs`)).toEqual([]);
   });
 });
+
+test("what cannot be sent is not said to be: Realtime has made no room for today's messages", async () => {
+  const empty = await createWorld();
+  const speaker = await empty.person();
+  const { agent: { id } } = await createAgent(
+    speaker,
+    config("signals", "error_logs", "agent_status"),
+  );
+  await empty.sql`truncate realtime.messages`;
+  await empty.sql.unsafe(`do $$ declare partition regclass; begin
+    for partition in select inhrelid::regclass from pg_inherits where inhparent = 'realtime.messages'::regclass loop
+      execute format('drop table %s', partition);
+    end loop; end $$`);
+  expect(
+    await refusal(
+      speaker.do((t) => t`select public.emit_agent_event(${id}, 'signals', 'said', '{}')`),
+    ),
+  ).toMatchObject({ code: "SUPABASE_CONNECTION_ERROR", status: 503 });
+  // What the system does is done all the same.
+  await speaker.do((t) => t`update agents set status = 'thinking' where id = ${id}`);
+  await speaker.do((t) =>
+    t`select public.report_logs(${id}, '[{"level": "ERROR", "message": "broken"}]')`
+  );
+  const [row] = await empty.sql`select count(*)::int as n from agent_logs where agent_id = ${id}`;
+  expect(row!.n).toBe(1);
+});

@@ -63,6 +63,7 @@ export async function createTestApi() {
       // Nobody listens there either.
       realtime: createRealtimeService({
         projectUrl: "http://127.0.0.1:9",
+        publicUrl: "http://127.0.0.1:9",
         apiKey: "sb_publishable_test",
         publicKey: "sb_publishable_test",
       }),
