@@ -49,10 +49,11 @@ comment on table private.counts is
   'How many there are of everybody''s: agents, deployments.<state>, containers.<fate>, deploys.<state>; as of the last private.fold_counts.';
 
 create table private.count_changes (
+  id bigint generated always as identity primary key,
   name text not null,
   change bigint not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_analyze_scale_factor = 1);
-comment on table private.count_changes is 'What the counts changed by since they were folded. Without an index: it is only added to, and read whole.';
+comment on table private.count_changes is 'What the counts changed by since they were folded. It is only added to, and read whole.';
 
 create function private.is_stopped_on_purpose(state text) returns boolean
 language sql immutable

@@ -55,6 +55,7 @@ create table private.vocabulary (
 comment on table private.vocabulary is 'The words of all agents, of three to forty characters: what a mistyped word may have meant. Behind by some seconds; words that no agent has any more go at night.';
 
 create table private.unlearned (
+  id bigint generated always as identity primary key,
   agent_id uuid not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 comment on table private.unlearned is 'Agents whose words are to be put into the vocabulary. Not at once: two that learn the same new words would wait for each other.';
@@ -101,7 +102,7 @@ declare
 begin
   -- In the order of the key, should two learn at once.
   with due as (
-    delete from private.unlearned u where u.ctid in (select n.ctid from private.unlearned n limit 20000 for update skip locked) returning u.agent_id
+    delete from private.unlearned u where u.id in (select n.id from private.unlearned n limit 20000 for update skip locked) returning u.agent_id
   )
   insert into private.vocabulary (word)
   select distinct w from due d join private.searchable s on s.agent_id = d.agent_id, private.words_of(s.searched) w order by 1
