@@ -79,7 +79,8 @@ select c.oid::regclass as relation, n.nspname as schema, c.relname as name, a.at
     when a.attname = 'subject' then 'subject'
     else 'actor'
   end as refers_to,
-  c.relkind = 'p' as partitioned
+  c.relkind = 'p' as partitioned,
+  exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indkey[0] = a.attnum) as indexed
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -93,7 +94,7 @@ where n.nspname in ('public', 'private') and c.relkind in ('r', 'p') and not c.r
     where f.contype = 'f' and f.conrelid = c.oid and f.conkey = array[a.attnum] and f.confdeltype in ('c', 'n')
   );
 comment on view private.personal_columns is
-  'Columns that tell whose a row is and that no foreign key looks after: refers_to user, agent, stack (uuid), subject (user:<id>, key:<id>), actor (who acted on what may be another''s).';
+  'Columns that tell whose a row is and that no foreign key looks after: refers_to user, agent, stack (uuid), subject (user:<id>, key:<id>), actor (who acted on what may be another''s). Where it is indexed an erasure looks at each step, elsewhere in its sweep.';
 
 create function private.remove_rows(relation regclass, condition text, ids text[], most integer) returns integer
 language plpgsql volatile security definer
@@ -122,7 +123,7 @@ $$;
 comment on function private.remove_rows is
   'Deletes at most so many rows of a table or its partitions that meet a condition on $1 text[] → how many. Definer: nobody may delete there.';
 
-create function private.remove_personal_rows(job private.erasure_jobs, most integer) returns integer
+create function private.remove_personal_rows(job private.erasure_jobs, most integer, indexed boolean) returns integer
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -141,7 +142,7 @@ begin
       end as ids,
       case when p.refers_to = 'subject' then 'text[]' else 'uuid[]' end as type
     from private.personal_columns p
-    where p.refers_to <> 'actor'
+    where p.refers_to <> 'actor' and p.indexed = remove_personal_rows.indexed
       -- Operations say where containers are that still have to go; dead letters go with them.
       and p.name not in ('operations', 'dead_letters', 'erasure_jobs', 'audit_log')
       -- Time series are found by their agents; by user there is no index.
@@ -157,7 +158,7 @@ begin
 end;
 $$;
 comment on function private.remove_personal_rows is
-  'Removes at most so many rows of an erased user, wherever the catalog says there may be some → how many. Definer: see remove_rows.';
+  'Removes at most so many rows of an erased user, wherever the catalog says there may be some, with or without an index to find them by → how many. Definer: see remove_rows.';
 
 create function private.finished_operations(job private.erasure_jobs, most integer) returns setof uuid
 language sql stable security definer
@@ -227,6 +228,7 @@ declare
   refused text[] := '{}';
 begin
   perform private.pseudonymise(job);
+  perform private.remove_personal_rows(job, 2147483647, indexed => false);
   -- What somebody else did, or what they did to what is another's, may name the user.
   for item in
     select p.relation, p."column" from private.personal_columns p where p.refers_to = 'actor' and p.name <> 'audit_log'
@@ -411,7 +413,7 @@ begin
   delete from public.operations o where o.id in (select private.finished_operations(job, most));
   get diagnostics removed = row_count;
   if removed < most then
-    removed := removed + private.remove_personal_rows(job, most - removed);
+    removed := removed + private.remove_personal_rows(job, most - removed, indexed => true);
   end if;
   if removed >= most then
     update private.erasure_jobs j set next_at = clock_timestamp() where j.erasure_id = job.erasure_id;
@@ -439,7 +441,10 @@ begin
   update public.erasures e
   set pending = jsonb_build_object('operations', under_way, 'failed', given_up, 'files', files, 'records', not settled)
   where e.id = job.erasure_id;
-  update private.erasure_jobs j set next_at = now() + interval '10 seconds' where j.erasure_id = job.erasure_id;
+  -- Files are looked at once more after hours: until then there is nothing to see.
+  update private.erasure_jobs j
+  set next_at = now() + case when settled and under_way = 0 then interval '5 minutes' else interval '10 seconds' end
+  where j.erasure_id = job.erasure_id;
   return false;
 end;
 $$;
