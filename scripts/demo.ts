@@ -275,12 +275,17 @@ async function killOne(stack: Stack, actor: Actor, id: string): Promise<void> {
     return say("left out: PORTAINER_URL and PORTAINER_API_KEY are not known here");
   }
   const [victim] = await containersReady(actor, id, 5);
+  const endpoint = Deno.env.get("PORTAINER_ENDPOINT_ID") ?? "1";
   const response = await fetch(
-    `${stack.portainerUrl}/api/endpoints/1/docker/containers/${victim!.id}/json`,
+    `${stack.portainerUrl}/api/endpoints/${endpoint}/docker/containers/${victim!.id}/json`,
     { headers: { "X-API-KEY": stack.portainerApiKey } },
   );
   const { State } = await response.json() as { State: { Pid: number } };
-  Deno.kill(State.Pid, "SIGKILL");
+  try {
+    Deno.kill(State.Pid, "SIGKILL");
+  } catch {
+    return say(`left out: process ${State.Pid} is on another machine, or not ours`);
+  }
   say(`kill -9 ${State.Pid} (${victim!.name})`);
   const since = new Date(Date.now() - 1000).toISOString();
   const events = await until("the death is noticed and made good", async () => {

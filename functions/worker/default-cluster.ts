@@ -3,7 +3,8 @@ import type { Sql } from "postgres";
 /**
  * Registers the clusters that the environment names. The first one there ever was is the default.
  *
- * Portainer: PORTAINER_URL, PORTAINER_API_KEY, PORTAINER_ENDPOINT_ID (1 when absent), PORTAINER_CONSOLE_URL.
+ * Portainer: PORTAINER_URL, PORTAINER_API_KEY, PORTAINER_ENDPOINT_ID (1 when absent), PORTAINER_CONSOLE_URL,
+ * PORTAINER_PUBLISH_MODE (`host` for a Swarm whose kernel lacks IPVS, `none`).
  * Kubernetes: KUBERNETES_URL, KUBERNETES_TOKEN, KUBERNETES_CA, KUBERNETES_NAMESPACE.
  * For both: AGENT_URL_TEMPLATE, the address under which agents are reached, with `{agent}` or `{name}` in it.
  */
@@ -21,7 +22,10 @@ export async function registerDefaultCluster(
         'portainer', 'portainer', ${withoutSlash(environment.PORTAINER_URL)},
         ${Number(environment.PORTAINER_ENDPOINT_ID ?? "1")}, null,
         ${environment.PORTAINER_API_KEY}, ${
-      options({ console_url: environment.PORTAINER_CONSOLE_URL })
+      options({
+        console_url: environment.PORTAINER_CONSOLE_URL,
+        publishMode: environment.PORTAINER_PUBLISH_MODE,
+      })
     }
       )
     `;

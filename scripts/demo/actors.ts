@@ -96,7 +96,10 @@ export async function followOperation(actor: Actor, agentId: string, label: stri
     { event: "*", schema: "public", table: "operations", filter: `agent_id=eq.${agentId}` },
     (change) => see(change.new as OperationRow),
   );
-  const timer = setTimeout(() => settle(new DemoError(`${label} took over 90 seconds.`)), 90_000);
+  const timer = setTimeout(
+    () => settle(new DemoError(`${label} took over five minutes.`)),
+    300_000,
+  );
   channel.subscribe(async (status) => {
     if (status === "CHANNEL_ERROR") settle(new DemoError("The Realtime channel was refused."));
     if (status !== "SUBSCRIBED") return;
