@@ -9,7 +9,8 @@ import type { Orchestrator, WorkloadRef, WorkloadSpec } from "../../shared/orche
 import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../portainer/support.ts";
 import { denoCommand, root } from "../support/deno.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
-import { intercept, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { intercept } from "./rig.ts";
 
 const signal = AbortSignal.timeout(5 * 60_000);
 

@@ -9,7 +9,8 @@ import type {
   WorkloadSpec,
   WorkloadState,
 } from "../../shared/orchestrators/types.ts";
-import { intercept, type Rig, specFor, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { intercept, type Rig, specFor } from "./rig.ts";
 
 const TIMEOUT_MS = 120_000;
 const SECRET = "s3cret-never-shown";

@@ -4,7 +4,8 @@ import { createOrchestrator } from "../../shared/orchestrators/create.ts";
 import type { Orchestrator, WorkloadRef, WorkloadSpec } from "../../shared/orchestrators/types.ts";
 import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../portainer/support.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
-import { intercept, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { intercept } from "./rig.ts";
 
 const signal = AbortSignal.timeout(5 * 60_000);
 const SECRET = "s3cret-never-shown";

@@ -12,8 +12,7 @@ import type {
 } from "../../shared/orchestrators/types.ts";
 import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../portainer/support.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
-import { until } from "./rig.ts";
-
+import { until } from "../support/until.ts";
 const SECRET = "s3cret-never-shown";
 const signal = AbortSignal.timeout(10 * 60_000);
 

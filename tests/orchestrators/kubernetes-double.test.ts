@@ -5,7 +5,8 @@ import type { Orchestrator, WorkloadSpec } from "../../shared/orchestrators/type
 import { describeContract } from "./contract.ts";
 import { type KubernetesDouble, startKubernetesDouble } from "./kubernetes-double/server.ts";
 import { openKubernetesRig } from "./kubernetes-rig.ts";
-import { intercept, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { intercept } from "./rig.ts";
 import { describeStrategies } from "./strategies.ts";
 
 interface Seen {

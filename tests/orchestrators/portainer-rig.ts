@@ -1,5 +1,6 @@
 import type { ClusterOptions } from "../../shared/orchestrators/types.ts";
-import { type Rig, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { type Rig } from "./rig.ts";
 
 export interface PortainerRigOptions {
   url: string;

@@ -13,8 +13,7 @@ import type {
 } from "../../shared/orchestrators/types.ts";
 import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../portainer/support.ts";
 import { openPortainerRig } from "./portainer-rig.ts";
-import { until } from "./rig.ts";
-
+import { until } from "../support/until.ts";
 const image = "agent-launchpad/demo-agent:latest";
 const signal = AbortSignal.timeout(10 * 60_000);
 

@@ -8,7 +8,8 @@ import type {
   WorkloadSpec,
   WorkloadState,
 } from "../../shared/orchestrators/types.ts";
-import { intercept, type Rig, specFor, until } from "./rig.ts";
+import { until } from "../support/until.ts";
+import { intercept, type Rig, specFor } from "./rig.ts";
 
 const TIMEOUT_MS = 180_000;
 

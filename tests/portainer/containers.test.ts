@@ -1,11 +1,6 @@
 import { expect, it } from "vitest";
-import {
-  healthcheck,
-  stackFile,
-  standaloneEndpoint as endpoint,
-  until,
-  usePortainer,
-} from "./support.ts";
+import { until } from "../support/until.ts";
+import { healthcheck, stackFile, standaloneEndpoint as endpoint, usePortainer } from "./support.ts";
 
 const portainer = usePortainer();
 

@@ -1,13 +1,13 @@
 import { get, type IncomingMessage } from "node:http";
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
+import { until } from "../support/until.ts";
 import {
   apiKey,
   demultiplex,
   type Frame,
   stackFile,
   standaloneEndpoint as endpoint,
-  until,
   usePortainer,
 } from "./support.ts";
 

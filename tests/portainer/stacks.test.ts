@@ -2,12 +2,12 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { expect, it } from "vitest";
 import { freePorts } from "../support/deno.ts";
+import { until } from "../support/until.ts";
 import {
   type Stack,
   stackFile,
   standaloneEndpoint,
   swarmEndpoint,
-  until,
   usePortainer,
 } from "./support.ts";
 

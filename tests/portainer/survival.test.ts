@@ -1,12 +1,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import {
-  isAlive,
-  stackFile,
-  standaloneEndpoint,
-  swarmEndpoint,
-  TestPortainer,
-  until,
-} from "./support.ts";
+import { until } from "../support/until.ts";
+import { isAlive, stackFile, standaloneEndpoint, swarmEndpoint, TestPortainer } from "./support.ts";
 
 let portainer: TestPortainer;
 beforeEach(async () => {

@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
 import { freePorts } from "../support/deno.ts";
+import { until } from "../support/until.ts";
 import {
   healthcheck,
   stackFile,
   swarmEndpoint,
   type Task,
   type TestPortainer,
-  until,
   usePortainer,
 } from "./support.ts";
 
