@@ -38,8 +38,9 @@ async function call(method: string, path: string, body?: unknown) {
 const rowOf = async (id: string) =>
   (await user.from("stacks").select("state, generation, error, services").eq("id", id)).data?.[0];
 
+// Docker before 25 probes for the first time after a whole interval of 30 s, and a Swarm takes one replica after the other.
 const reaches = (id: string, state: string, generation: number) =>
-  expect.poll(() => rowOf(id), { timeout: 60_000, interval: 250 })
+  expect.poll(() => rowOf(id), { timeout: 180_000, interval: 250 })
     .toMatchObject({ state, generation });
 
 it("deploys, scales, goes back from a failed update and is deleted", async () => {
@@ -96,4 +97,4 @@ it("deploys, scales, goes back from a failed update and is deleted", async () =>
     headers: { "X-API-KEY": access.portainerApiKey },
   });
   expect(stacks.status === 204 ? "" : await stacks.text()).not.toContain(name);
-}, 240_000);
+}, 600_000);

@@ -1,6 +1,7 @@
 /** kill -9 of the worker's process in the middle of all operations, on a whole stack with real processes. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { eventually } from "./support/eventually.ts";
+import { bringToMoment, MOMENTS } from "./support/moments.ts";
 import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
 
 type Engine = keyof typeof ENGINES;
@@ -28,6 +29,8 @@ interface Case {
   updated?: boolean;
   /** The operation that comes to an end, when it is another kind. */
   ends?: string;
+  /** What is special about the agent. */
+  spec?: Record<string, unknown>;
   /** How it is in the end. */
   running: number;
   stacks: number;
@@ -54,6 +57,17 @@ const operations: Record<string, Case> = {
     ask: (id) =>
       rig.rpc("update_agent", { agent_id: id, changes: { portainer: { template: "nowhere" } } }),
     ends: "rollback",
+    running: 1,
+    stacks: 1,
+    state: "running",
+  },
+  "blue-green update": {
+    ends: "update",
+    spec: {
+      portainer: { deployment_strategy: "blue-green", health_checks: { enabled: false } },
+    },
+    ask: (id) =>
+      rig.rpc("update_agent", { agent_id: id, changes: { environment: { MODE: "second" } } }),
     running: 1,
     stacks: 1,
     state: "running",
@@ -92,53 +106,14 @@ const operations: Record<string, Case> = {
 };
 const kinds = Object.keys(operations);
 
-/** All but the claim on a stack's name: it is no change yet, and who dies with it keeps others off for a while. */
-const path = "^/api/(?!endpoints/\\d+/docker/(?:volumes|configs)/)";
-const changes = (fault: { kind: string; ms?: number }) =>
-  ["POST", "PUT", "DELETE"].map((method) => ({ method, path, times: 0, fault }));
-const reads = { method: "GET", path, times: 0, fault: { kind: "delay", ms: 2500 } };
-const allOf = async (count: () => Promise<number>) =>
-  await eventually(async () => await count() >= kinds.length, {
-    what: "a call of every operation",
-    withinMs: 30_000,
-  });
-const changing = async () =>
-  await rig.hits("POST") + await rig.hits("PUT") + await rig.hits("DELETE");
-
-/** Brings every operation to the moment in which the worker is to die. */
-const moments: Record<string, (ask: () => Promise<unknown>) => Promise<void>> = {
-  "while it looks at the state": async (ask) => {
-    await rig.order(reads);
-    await ask();
-    await allOf(() => rig.hits("GET"));
-  },
-  "before its change takes effect": async (ask) => {
-    await rig.order(...changes({ kind: "delay", ms: 2500 }));
-    await ask();
-    await allOf(changing);
-  },
-  "after its change took effect": async (ask) => {
-    await rig.order(...changes({ kind: "mute" }));
-    await ask();
-    await allOf(changing);
-  },
-  "while it waits for the outcome": async (ask) => {
-    await rig.order(...changes({ kind: "delay", ms: 1000 }));
-    await ask();
-    await allOf(changing);
-    await rig.order(reads);
-    await allOf(() => rig.hits("GET"));
-  },
-};
-
 describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
-  describe.each(Object.keys(moments))("a worker killed %s", (moment) => {
+  describe.each(MOMENTS)("a worker killed %s", (moment) => {
     const agents = new Map<string, string>();
 
     beforeAll(async () => {
       await Promise.all(
         kinds.filter((kind) => kind !== "deploy").map(async (kind) => {
-          const id = await rig.createAgent(engine);
+          const id = await rig.createAgent(engine, operations[kind]!.spec);
           agents.set(kind, id);
           expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
           if (operations[kind]!.updated) {
@@ -151,13 +126,12 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
           }
         }),
       );
-      await moments[moment]!(() =>
+      await bringToMoment(rig, moment, kinds.length, () =>
         Promise.all(kinds.map(async (kind) => {
           const { ask } = operations[kind]!;
           if (ask === undefined) agents.set(kind, await rig.createAgent(engine));
           else await ask(agents.get(kind)!);
-        }))
-      );
+        })));
       await rig.killWorker();
       await rig.clearFaults();
     }, 240_000);
