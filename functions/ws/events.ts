@@ -6,9 +6,14 @@ export type Change = RealtimePostgresChangesPayload<Row>;
 
 /** A message about something that happened. */
 export interface EventMessage {
-  /** Seed 000: `agent_status_update`, `container_event`, `metric_update`; seed 004: `event`. */
+  /**
+   * Seed 000: `agent_status_update`, `container_event`, `metric_update`; seed 004: `event`;
+   * `channel_event` for what comes on a channel of an agent.
+   */
   type: string;
   event?: string;
+  channel?: string;
+  agent_id?: string;
   payload: Row;
   timestamp: string;
 }

@@ -3,10 +3,11 @@ import {
   type Change,
   createStatusMemory,
   type EventMessage,
+  type Row,
   SOURCES,
   toMessage,
 } from "./events.ts";
-import type { Topic } from "./messages.ts";
+import type { AgentChannel, Topic } from "./messages.ts";
 
 export interface FeedOptions {
   projectUrl: string;
@@ -22,6 +23,9 @@ export interface Feed {
    * @throws Error with Realtime's words when it refuses
    */
   follow(topic: Topic, agentId: string | undefined): Promise<void>;
+  /** The same for a channel that an agent has opened. */
+  followChannel(channel: AgentChannel): Promise<void>;
+  unfollowChannel(channel: AgentChannel): Promise<void>;
   /** Gives whether it was followed. */
   unfollow(topic: Topic, agentId: string | undefined): Promise<boolean>;
   /** From now on the caller has this token. */
@@ -51,6 +55,31 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
     const nameOf = (topic: Topic, agentId: string | undefined) => `ws:${topic}:${agentId ?? "all"}`;
     let closed = false;
 
+    /** Joins what was made ready; a channel that ends later is told, one that fails is forgotten. */
+    async function join(name: string, channel: RealtimeChannel, hasChanges: boolean) {
+      channels.set(name, channel);
+      try {
+        await joined(channel, hasChanges, (reason) => {
+          channels.delete(name);
+          if (!closed) events.onEnd(reason);
+        });
+      } catch (error) {
+        channels.delete(name);
+        await client.removeChannel(channel);
+        throw error;
+      }
+    }
+
+    async function leave(name: string): Promise<boolean> {
+      const channel = channels.get(name);
+      if (channel === undefined) return false;
+      channels.delete(name);
+      await client.removeChannel(channel);
+      return true;
+    }
+
+    const topicOf = ({ agentId, channel }: AgentChannel) => `agent:${agentId}:${channel}`;
+
     return {
       async follow(topic, agentId) {
         const name = nameOf(topic, agentId);
@@ -58,7 +87,6 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
         await client.realtime.setAuth(current);
         const memory = createStatusMemory();
         const channel = client.channel(name);
-        channels.set(name, channel);
         for (const { table, event } of SOURCES[topic]) {
           const column = table === "agents" ? "id" : "agent_id";
           const filter = {
@@ -72,24 +100,28 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
             if (message !== null) events.onEvent(message);
           });
         }
-        try {
-          await joined(channel, (reason) => {
-            channels.delete(name);
-            if (!closed) events.onEnd(reason);
-          });
-        } catch (error) {
-          channels.delete(name);
-          await client.removeChannel(channel);
-          throw error;
-        }
+        await join(name, channel, true);
       },
-      async unfollow(topic, agentId) {
-        const name = nameOf(topic, agentId);
-        const channel = channels.get(name);
-        if (channel === undefined) return false;
-        channels.delete(name);
-        await client.removeChannel(channel);
-        return true;
+      unfollow: (topic, agentId) => leave(nameOf(topic, agentId)),
+      async followChannel(wanted) {
+        const name = topicOf(wanted);
+        if (channels.has(name)) return;
+        await client.realtime.setAuth(current);
+        const channel = client.channel(name, { config: { private: true } });
+        channel.on("broadcast", { event: "*" }, ({ event, payload }) => {
+          events.onEvent({
+            type: "channel_event",
+            channel: wanted.channel,
+            agent_id: wanted.agentId,
+            event,
+            payload: (payload ?? {}) as Row,
+            timestamp: new Date().toISOString(),
+          });
+        });
+        await join(name, channel, false);
+      },
+      async unfollowChannel(wanted) {
+        await leave(topicOf(wanted));
       },
       async renew(next) {
         current = next;
@@ -104,8 +136,15 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
   };
 }
 
-/** Resolves when Realtime says that changes are followed; later ends are told to `onEnd`. */
-function joined(channel: RealtimeChannel, onEnd: (reason: string) => void): Promise<void> {
+/**
+ * Resolves when Realtime says that the channel is joined, or, with `hasChanges`, that changes are followed; later ends
+ * are told to `onEnd`.
+ */
+function joined(
+  channel: RealtimeChannel,
+  hasChanges: boolean,
+  onEnd: (reason: string) => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let standing = false;
     let lastWords = "Realtime closed the channel";
@@ -115,17 +154,19 @@ function joined(channel: RealtimeChannel, onEnd: (reason: string) => void): Prom
       reject(new Error(reason));
     };
     const timer = setTimeout(() => fail("Realtime did not answer in time"), JOIN_TIMEOUT_MS);
+    const stand = () => {
+      clearTimeout(timer);
+      standing = true;
+      resolve();
+    };
     channel.on("system", {}, ({ status, message, extension }) => {
       if (status === "error") {
         lastWords = message;
         if (extension === "postgres_changes") fail(message);
-      } else if (extension === "postgres_changes") {
-        clearTimeout(timer);
-        standing = true;
-        resolve();
-      }
+      } else if (extension === "postgres_changes") stand();
     });
     channel.subscribe((status, error) => {
+      if (status === "SUBSCRIBED" && !hasChanges) stand();
       // Realtime joins again by itself after an interrupted connection; a closed channel stays closed.
       if (status === "CHANNEL_ERROR") fail(error?.message ?? lastWords);
       if (status === "CLOSED") {

@@ -4,6 +4,12 @@ import { z } from "zod";
 export const TOPICS = ["agent_status", "container_event", "metric_update", "agent.status"] as const;
 export type Topic = typeof TOPICS[number];
 
+/** A channel that an agent has opened in its `supabase_config.real_time`. */
+export interface AgentChannel {
+  agentId: string;
+  channel: string;
+}
+
 /** Names of seed 004 whose source does not exist yet; asking for one is answered with an error. */
 export const LATER_TOPICS = [
   "task.created",

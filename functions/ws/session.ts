@@ -2,7 +2,7 @@ import { ApiError, type ErrorCode } from "../../shared/contract/errors.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
 import type { Feed, OpenFeed } from "./feed.ts";
 import type { Slot, Slots } from "./slots.ts";
-import { type ClientMessage, LATER_TOPICS, readMessage, type Topic, TOPICS } from "./messages.ts";
+import { type ClientMessage, LATER_TOPICS, readMessage, TOPICS } from "./messages.ts";
 
 /** What a session needs of a WebSocket. */
 export interface Client {
@@ -144,13 +144,18 @@ export function createSession(client: Client, options: SessionOptions): Session 
   ): Promise<void> {
     const asked = (message.channel ?? message.event)!;
     const topic = TOPICS.find((name) => name === asked);
-    if (topic === undefined) return unknownTopic(asked);
+    // A name that is none of ours may be one of an agent's.
+    const own =
+      topic === undefined && message.channel !== undefined && message.agent_id !== undefined
+        ? { agentId: message.agent_id, channel: message.channel }
+        : null;
+    if (topic === undefined && own === null) return unknownTopic(asked);
     const name = message.channel === undefined ? { event: asked } : { channel: asked };
     const scope = message.agent_id === undefined ? {} : { agent_id: message.agent_id };
-    const key = `${topic} ${message.agent_id ?? ""}`;
+    const key = `${asked} ${message.agent_id ?? ""}`;
     if (message.type === "unsubscribe") {
       followed.delete(key);
-      await feed!.unfollow(topic, message.agent_id);
+      await (own === null ? feed!.unfollow(topic!, message.agent_id) : feed!.unfollowChannel(own));
       return client.send({ type: "unsubscribed", ...name, ...scope });
     }
     if (!followed.has(key) && followed.size >= limits.subscriptions) {
@@ -158,14 +163,17 @@ export function createSession(client: Client, options: SessionOptions): Session 
         limit: limits.subscriptions,
       });
     }
-    await follow(topic, message.agent_id);
+    await follow(
+      asked,
+      () => own === null ? feed!.follow(topic!, message.agent_id) : feed!.followChannel(own),
+    );
     followed.add(key);
     client.send({ type: "subscribed", ...name, ...scope });
   }
 
-  async function follow(topic: Topic, agentId: string | undefined): Promise<void> {
+  async function follow(topic: string, work: () => Promise<void>): Promise<void> {
     try {
-      await feed!.follow(topic, agentId);
+      await work();
     } catch (error) {
       options.log({
         level: "warn",
@@ -184,7 +192,10 @@ export function createSession(client: Client, options: SessionOptions): Session 
     const message = LATER_TOPICS.includes(asked)
       ? `Event ${asked} has no source yet`
       : `Unknown channel or event ${JSON.stringify(asked)}`;
-    fail("VALIDATION_ERROR", message, { available: [...TOPICS] });
+    fail("VALIDATION_ERROR", message, {
+      available: [...TOPICS],
+      hint: "A channel of an agent needs agent_id beside its name.",
+    });
   }
 
   async function handle(text: string): Promise<void> {

@@ -67,6 +67,15 @@ function open({ token = null, limits = {}, refuse = false, slots = 100 }: {
           return Promise.resolve();
         },
         unfollow: () => Promise.resolve(true),
+        followChannel({ agentId, channel }) {
+          if (refuse) return Promise.reject(new Error("secret words of an upstream"));
+          followed.push(`agent ${agentId} ${channel}`);
+          return Promise.resolve();
+        },
+        unfollowChannel: ({ agentId, channel }) => {
+          followed.splice(followed.indexOf(`agent ${agentId} ${channel}`), 1);
+          return Promise.resolve();
+        },
         renew: (token) => Promise.resolve(void renewed.push(token)),
         close: () => Promise.resolve(void (feedClosed = true)),
       };
@@ -207,6 +216,26 @@ describe("messages", () => {
       type: "error",
       code: "VALIDATION_ERROR",
       details: { available: expect.arrayContaining(["agent_status", "agent.status"]) },
+    });
+  });
+
+  test("a channel of an agent is followed by its name, and left", async () => {
+    const bench = open({ token: "alice" });
+    const channel = { channel: "trading_signals", agent_id: BOB };
+    await bench.say({ type: "subscribe", ...channel });
+    expect(bench.sent.at(-1)).toEqual({ type: "subscribed", ...channel });
+    expect(bench.followed).toEqual([`agent ${BOB} trading_signals`]);
+    await bench.say({ type: "unsubscribe", ...channel });
+    expect(bench.followed).toEqual([]);
+  });
+
+  test("a channel of an agent without the agent is answered with what is missing", async () => {
+    const bench = open({ token: "alice" });
+    await bench.say({ type: "subscribe", channel: "trading_signals" });
+    expect(bench.sent.at(-1)).toMatchObject({
+      type: "error",
+      code: "VALIDATION_ERROR",
+      details: { hint: expect.stringContaining("agent_id") },
     });
   });
 

@@ -161,3 +161,42 @@ describe("the stream of seed 004", () => {
     expect([answer.status, (await answer.json()).error.code]).toEqual([426, "VALIDATION_ERROR"]);
   });
 });
+
+describe("a channel of an agent", () => {
+  async function agentWith(user: User, channels: string[]): Promise<string> {
+    const [row] = await sql`
+      insert into public.agents (user_id, name, supabase_config)
+      values (${user.id}, 'channels', ${sql.json({ real_time: { channels } })}) returning id`;
+    return row!.id;
+  }
+  const emit = (agentId: string) =>
+    sql`select private.write_channel_message(${agentId}, 'trading_signals', 'buy', '{"symbol": "ETH"}')`;
+
+  test("tells what is said on it", async () => {
+    const user = await signUp();
+    const agentId = await agentWith(user, ["trading_signals"]);
+    const stream = await open(`?token=${user.token}`);
+    stream.say({ type: "subscribe", channel: "trading_signals", agent_id: agentId });
+    await expect.poll(() => stream.messages.at(-1)?.type, POLL).toBe("subscribed");
+    await emit(agentId);
+    await expect.poll(() => stream.messages.at(-1), POLL).toMatchObject({
+      type: "channel_event",
+      channel: "trading_signals",
+      agent_id: agentId,
+      event: "buy",
+      payload: { symbol: "ETH" },
+    });
+  });
+
+  test("is refused when it is not open, and to others", async () => {
+    const [user, stranger] = [await signUp(), await signUp()];
+    const agentId = await agentWith(user, ["trading_signals"]);
+    for (const [who, channel] of [[user, "orders"], [stranger, "trading_signals"]] as const) {
+      const stream = await open(`?token=${who.token}`);
+      stream.say({ type: "subscribe", channel, agent_id: agentId });
+      await expect.poll(() => stream.messages.at(-1)?.code, POLL).toBe(
+        "REAL_TIME_SUBSCRIPTION_FAILED",
+      );
+    }
+  });
+});
