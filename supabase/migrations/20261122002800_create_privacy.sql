@@ -219,11 +219,13 @@ declare
   was constant text := job.user_id::text;
   becomes constant text := job.pseudonym::text;
   marks constant text[] := array(
-    select '%' || replace(replace(replace(m, '\', '\\'), '%', '\%'), '_', '\_') || '%'
-    from unnest(array[was] || job.emails || job.phones) m where m <> '');
+    select '%' || was || '%' union all
+    -- As a whole JSON text: an address can be part of another's.
+    select '%' || replace(replace(replace(to_json(m)::text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+    from unnest(job.emails || job.phones) m);
   topics constant text[] := array(
     select '%' || id || '%' from unnest(array[job.user_id] || job.agent_ids || job.stack_ids) id);
-  mark text;
+  column_name text;
   item record;
   refused text[] := '{}';
 begin
@@ -240,8 +242,8 @@ begin
   update public.security_events e set details = replace(e.details::text, was, becomes)::jsonb
   where e.details::text like '%' || was || '%';
 
-  delete from private.vocabulary v
   -- Words that others use as well tell nothing of anybody.
+  delete from private.vocabulary v
   where v.word = any (job.words) and not exists (
     select from private.searchable s
     where s.searched like '%' || replace(replace(replace(v.word, '\', '\\'), '%', '\%'), '_', '\_') || '%'
@@ -250,7 +252,7 @@ begin
 
   -- The platform's tables. Which of them role postgres may change is the platform's to say.
   for item in
-    select 'auth' as schema, c.relname as name, array_agg(a.attname::text) as columns
+    select c.relname as name, array_agg(a.attname::text) as columns
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname in ('user_id', 'linking_target_id', 'for_email')
     where c.relnamespace = 'auth'::regnamespace and c.relkind = 'r'
@@ -260,9 +262,9 @@ begin
       )
     group by c.relname
   loop
-    foreach mark in array item.columns loop
+    foreach column_name in array item.columns loop
       refused := refused || private.try_platform(format('auth.%I', item.name), 'delete',
-        format('delete from auth.%I where %I::text = any ($1)', item.name, mark), array[was] || job.emails);
+        format('delete from auth.%I where %I::text = any ($1)', item.name, column_name), array[was] || job.emails);
     end loop;
   end loop;
   -- Auth's own trail names people by their addresses.
@@ -306,10 +308,8 @@ declare
   name text;
 begin
   foreach name in array names loop
-    if name <> '' then
-      -- Addresses are kept in lower case and named as they were typed.
-      words := regexp_replace(words, '(?i)' || regexp_replace(name, '([^[:alnum:]])', '\\\1', 'g'), '', 'g');
-    end if;
+    -- Addresses are kept in lower case and named as they were typed.
+    words := regexp_replace(words, '(?i)' || regexp_replace(to_json(name)::text, '([^[:alnum:]])', '\\\1', 'g'), '""', 'g');
   end loop;
   return case when payload ->> 'actor_id' = was then words::jsonb - 'actor_name' else words::jsonb end;
 end;
@@ -347,11 +347,13 @@ begin
       -- Those whose row is gone already left measurements behind.
       union all select o.agent_id from public.operations o where o.user_id = target.id
       union all select e.agent_id from public.agent_events e where e.user_id = target.id
-    ) a (id) where id is not null),
+    ) a (id) where id is not null
+      and not exists (select from public.agents o where o.id = a.id and o.user_id <> target.id)),
     stack_ids = array(select distinct id from (
       select unnest(j.stack_ids) union all select s.id from public.stacks s where s.user_id = target.id
       union all select o.stack_id from public.operations o where o.user_id = target.id
-    ) a (id) where id is not null),
+    ) a (id) where id is not null
+      and not exists (select from public.stacks o where o.id = a.id and o.user_id <> target.id)),
     key_ids = array(select distinct id from (
       select unnest(j.key_ids) union all select k.id from public.api_keys k where k.user_id = target.id
     ) a (id)),

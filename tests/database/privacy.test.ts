@@ -487,6 +487,40 @@ describe("an erasure", () => {
     expect((await placesOf({ id: canaries.id! })).length).toBeGreaterThan(10);
   });
 
+  test("of an administrator leaves what they did to another's agent with its owner", async () => {
+    const admin = await world.person("admin");
+    const owner = await world.person();
+    const agentId = await createRunningAgent(world, owner);
+    await call(admin, "public.restart_agent($1)", agentId);
+    await finishAll();
+    const count = async () => {
+      const [row] = await world.sql`
+        select (select count(*) from public.operations where agent_id = ${agentId}) as operations,
+          (select count(*) from public.agent_events where agent_id = ${agentId}) as events`;
+      return row;
+    };
+    const before = await count();
+    await erase(admin, admin.email);
+    await letItBeDone();
+    expect(await count()).toEqual(before);
+    expect(await placesOf({ id: admin.id })).toEqual([]);
+  });
+
+  test("leaves addresses alone that hold the erased one", async () => {
+    const person = await world.person();
+    const email = `s${person.id.slice(0, 8)}@example.co`;
+    await world.sql`update auth.users set email = ${email} where id = ${person.id}`;
+    const longer = `x.${email}m`;
+    await world.sql`
+      insert into auth.audit_log_entries (id, payload)
+      values (gen_random_uuid(), ${world.sql.json({ actor_username: longer })})`;
+    await world.sql`select realtime.send(${world.sql.json({ to: longer })}, 'x', 'other', true)`;
+    await erase(person, email);
+    await letItBeDone();
+    const places = (await placesOf({ longer })).map(({ relation }) => relation);
+    expect(places).toEqual(expect.arrayContaining(["auth.audit_log_entries", "realtime.messages"]));
+  });
+
   test.each<[string, (person: Person) => Promise<unknown>, string]>([
     ["by the person", (person) => erase(person, person.email), "user"],
     [
