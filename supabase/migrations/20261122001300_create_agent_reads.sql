@@ -70,6 +70,7 @@ declare
   -- Said again beside the policy, so that the index on the owner gives the order too.
   only_owner constant uuid := coalesce(list_agents.owner, case when reached = 'own' then (select auth.uid()) end);
   filtered constant boolean := list_agents.status is not null or list_agents.platform is not null;
+  ids uuid[];
   page jsonb;
   total_agents bigint;
   total bigint;
@@ -99,12 +100,22 @@ begin
         and (list_agents.platform is null or list_agents.platform = any (c.platforms));
     end if;
   else
-    select coalesce(jsonb_agg(p.card), '[]') into page from (
-      select c.card from private.agent_cards c
-      where (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
-        and (list_agents.platform is null or list_agents.platform = any (c.platforms))
-      order by (c.created_at at time zone 'UTC') desc, c.id desc limit row_limit offset row_offset
-    ) p;
+    if filtered then
+      select coalesce(jsonb_agg(p.card), '[]') into page from (
+        select c.card from private.agent_cards c
+        where (list_agents.status is null or c.status = any (list_agents.status) or c.state = any (list_agents.status))
+          and (list_agents.platform is null or list_agents.platform = any (c.platforms))
+        order by (c.created_at at time zone 'UTC') desc, c.id desc limit row_limit offset row_offset
+      ) p;
+    else
+      -- First which, then what is shown of them: together, cards would be made of all to show twenty.
+      ids := array(
+        select a.id from public.agents a where a.deleted_at is null
+        order by (a.created_at at time zone 'UTC') desc, a.id desc limit row_limit offset row_offset
+      );
+      select coalesce(jsonb_agg(c.card order by array_position(ids, c.id)), '[]') into page
+      from private.agent_cards c where c.id = any (ids);
+    end if;
     counts := private.fleet_counts();
     total_agents := private.count_of(counts, 'agents');
     counts := private.states_of(counts);
