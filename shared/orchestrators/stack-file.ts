@@ -228,19 +228,18 @@ export function withCandidate(file: string, candidate: string): string | null {
   return document.toString(FORMAT);
 }
 
-/** The file without this service. */
-export function withoutService(file: string, name: string): string {
+/** The file with no other service than this one. */
+export function onlyService(file: string, name: string): string {
+  const others = Object.keys(readServiceReplicas(file)).filter((other) => other !== name);
+  if (others.length === 0) return file;
   const document = parseDocument(file);
-  document.deleteIn(["services", name]);
+  for (const other of others) document.deleteIn(["services", other]);
   return document.toString(FORMAT);
 }
 
 /** The file with the candidate alone, as if it had been written for it. */
 export function promoted(file: string, name: string): string {
-  const document = parseDocument(file);
-  for (const other of Object.keys(readServiceReplicas(file))) {
-    if (other !== name) document.deleteIn(["services", other]);
-  }
+  const document = parseDocument(onlyService(file, name));
   mapEnvironment(document, name, fromCandidateReference);
   return document.toString(FORMAT);
 }

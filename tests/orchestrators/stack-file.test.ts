@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import {
   composeFile,
+  onlyService,
   otherService,
   promoted,
   readReplicas,
@@ -10,7 +11,6 @@ import {
   SERVICE,
   swarmFile,
   withCandidate,
-  withoutService,
   withReplicas,
 } from "../../shared/orchestrators/stack-file.ts";
 import {
@@ -138,7 +138,7 @@ describe.each(files)("a candidate in the %s file", (_, render) => {
   });
 
   it("leaves no trace when it goes, and none of the other when it takes over", () => {
-    expect(withoutService(both, name)).toBe(render(spec));
+    expect(onlyService(both, SERVICE)).toBe(render(spec));
     expect(promoted(both, name)).toBe(render(next, name));
   });
 

@@ -1,11 +1,11 @@
 import {
+  onlyService,
   otherService,
   promoted,
   readReplicas,
   sameReplicas,
   SERVICE,
   withCandidate,
-  withoutService,
 } from "../stack-file.ts";
 import {
   type CandidateMark,
@@ -29,12 +29,14 @@ export function candidateOf(stack: Pick<Stack, "Env"> | null): CandidateMark | n
   return (stack && readMark(stack.Env)?.candidate) ?? null;
 }
 
-/** The content without the candidate, its section and its variables. */
-export function withoutCandidate(content: StackContent): StackContent {
-  const candidate = readMark(content.variables)?.candidate;
-  if (!candidate) return content;
+/**
+ * The content without a candidate, its section and its variables. By the variables, that is: where Portainer died in the
+ * middle of an update, its file is one ahead of them.
+ */
+export function reachedOnly(spec: WorkloadSpec, content: StackContent): StackContent {
+  if (spec.stack !== undefined) return content;
   return {
-    file: withoutService(content.file, candidate.service),
+    file: onlyService(content.file, serviceOf(content)),
     variables: withoutCandidateVariables(content.variables),
   };
 }

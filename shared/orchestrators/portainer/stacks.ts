@@ -9,8 +9,8 @@ import {
   candidateOf,
   isSame,
   promotedContent,
+  reachedOnly,
   serviceOf,
-  withoutCandidate,
 } from "./colors.ts";
 import type { DockerEngine, EngineContext } from "./engine.ts";
 
@@ -78,6 +78,7 @@ async function createOrAdopt(
   spec: WorkloadSpec,
   signal: AbortSignal,
 ): Promise<Stack> {
+  const content = engine.render(spec);
   let found = await ownStack(context, spec.name, spec.agentId, signal);
   if (!found && (await awaitRemains(context, engine, spec, signal))) {
     found = await ownStack(context, spec.name, spec.agentId, signal);
@@ -88,7 +89,7 @@ async function createOrAdopt(
       // It may have been made between the first look and the claim.
       await ownStack(context, spec.name, spec.agentId, signal);
   }
-  if (!found) return await createStack(context, engine, spec, signal);
+  if (!found) return await createStack(context, engine, spec, content, signal);
   await adopt(context, engine, spec, found, signal);
   return found.stack;
 }
@@ -177,7 +178,7 @@ export async function scaleStack(
   if (found.stack.Status === STACK_INACTIVE) return;
   const before = await contentOf(context, found.stack, signal);
   // A candidate that nobody waits for any more is of a revision that this scaling leaves behind.
-  const present = withoutCandidate(before);
+  const present = reachedOnly(spec, before);
   const file = withReplicas(present.file, spec.replicas);
   const content = file === null
     ? engine.render(spec, serviceOf(present))
@@ -240,7 +241,7 @@ async function adopt(
   for (const duplicate of duplicates) {
     await patiently(context, signal, () => context.api.deleteStack(duplicate.Id, signal));
   }
-  const present = withoutCandidate(before);
+  const present = reachedOnly(spec, before);
   const direct = engine.render(spec, serviceOf(present));
   const runs = duplicates.length === 0 && stack.Status !== STACK_INACTIVE;
   const beside = runs ? besideIt(engine, spec, present, direct) : null;
@@ -301,10 +302,10 @@ async function createStack(
   context: EngineContext,
   engine: DockerEngine,
   spec: WorkloadSpec,
+  content: StackContent,
   signal: AbortSignal,
 ): Promise<Stack> {
   try {
-    const content = engine.render(spec);
     return await patiently(
       context,
       signal,
