@@ -1703,6 +1703,7 @@ export type Database = {
         Returns: Json;
       };
       "agent_snapshot": { Args: { "agent_id": string }; Returns: Json };
+      "announce": { Args: { "event": string; "payload"?: Json }; Returns: Json };
       "batch_snapshot": { Args: { "batch_id": string }; Returns: Json };
       "cancel_batch": { Args: { "batch_id": string }; Returns: Json };
       "check_rls_policies": { Args: Record<PropertyKey, never>; Returns: Json };

@@ -1,7 +1,7 @@
 -- Broadcasts: changes of agents, operations and containers on private topics, which scale further than
 -- postgres_changes: `user:<id>` for all of a user's agents and stacks, `agent:<id>` and `stack:<id>` for one. The channels
 -- that an agent's supabase_config opens are topics of their own, `agent:<id>:<channel>`; what they carry is in
--- create_agent_channels, who may join them is here.
+-- create_agent_channels, who may join them is here. `system` is for announcements to everybody.
 
 create function private.broadcast_record(subject jsonb) returns jsonb
 language sql immutable
@@ -130,7 +130,9 @@ declare
   target constant uuid := part[2];
   channel constant text := part[3];
 begin
-  if part[1] = 'user' then
+  if topic = 'system' then
+    return (select auth.uid()) is not null;
+  elsif part[1] = 'user' then
     return target = (select auth.uid()) and channel is null;
   elsif part[1] = 'stack' then
     return channel is null and exists (select from public.stacks s where s.id = target);
@@ -147,13 +149,13 @@ begin
 end;
 $$;
 comment on function private.may_join_topic is
-  'Whether the caller may join a private topic: user:{id} their own; agent:{id}, stack:{id} of what they may read; agent:{id}:{channel} when supabase_config opens the channel. Null for any other topic. Runs as the caller, so that row level security decides.';
+  'Whether the caller may join a private topic: system, as everybody signed in; user:{id} their own; agent:{id}, stack:{id} of what they may read; agent:{id}:{channel} when supabase_config opens the channel. Null for any other topic. Runs as the caller, so that row level security decides.';
 
 create function private.may_send_to_topic(topic text) returns boolean
 language sql stable
 set search_path = ''
 as $$
-  select exists (
+  select topic = 'system' and private.has_permission('system:write') or exists (
     select from public.agents a
     cross join (select regexp_match(topic, '^agent:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(.+)$')) as found (part)
     where a.id = part[1]::uuid
@@ -162,7 +164,7 @@ as $$
   );
 $$;
 comment on function private.may_send_to_topic is
-  'Whether the caller may broadcast to a private topic: agent:{id}:{channel} of an agent they may change, when supabase_config opens the channel and the system does not speak on it. Runs as the caller.';
+  'Whether the caller may broadcast to a private topic: agent:{id}:{channel} of an agent they may change, when supabase_config opens the channel and the system does not speak on it; system with system:write. Runs as the caller.';
 
 grant execute on function
   private.carried_channels, private.agent_channels, private.real_time_faults, private.may_join_topic, private.may_send_to_topic
@@ -170,10 +172,15 @@ grant execute on function
 
 create policy "Owners can receive their topics" on realtime.messages
   for select to authenticated
-  using (extension in ('broadcast', 'presence') and (select private.may_join_topic((select realtime.topic()))));
+  using (
+    -- Who is there is for those who share something, not for all users of the installation.
+    (extension = 'broadcast' or (extension = 'presence' and (select realtime.topic()) <> 'system'))
+    and (select private.may_join_topic((select realtime.topic())))
+  );
 create policy "Owners can send to channels of their agents and be present in their topics" on realtime.messages
   for insert to authenticated
   with check (
     (extension = 'broadcast' and (select private.may_send_to_topic((select realtime.topic()))))
-    or (extension = 'presence' and (select private.may_join_topic((select realtime.topic()))))
+    or (extension = 'presence' and (select realtime.topic()) <> 'system'
+      and (select private.may_join_topic((select realtime.topic()))))
   );

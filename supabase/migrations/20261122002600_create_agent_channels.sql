@@ -51,28 +51,42 @@ as $$
 $$;
 comment on function private.is_channel_open is 'Whether an agent has opened a channel. Definer: triggers ask for callers who may not read the agent.';
 
-create function private.write_channel_message(agent_id uuid, channel text, event text, payload jsonb) returns uuid
+create function private.write_topic_message(id uuid, topic text, event text, payload jsonb) returns timestamp
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  written constant uuid := gen_random_uuid();
   at timestamp;
 begin
   -- As realtime.send writes it, which does not tell the id.
   insert into realtime.messages as m (id, payload, event, topic, private, extension)
-  values (written, jsonb_build_object('id', written) || payload, event, format('agent:%s:%s', agent_id, channel), true, 'broadcast')
+  values (write_topic_message.id, jsonb_build_object('id', write_topic_message.id) || payload, event, topic, true, 'broadcast')
   returning m.inserted_at into at;
-  insert into private.channel_messages (message_id, agent_id, inserted_at) values (written, write_channel_message.agent_id, at);
-  return written;
+  return at;
 exception when check_violation then
   -- There is no partition for today: Realtime makes them as long as somebody is connected.
   perform private.raise_error('SUPABASE_CONNECTION_ERROR', 'Realtime takes no messages at present.', null, 503,
     'It makes room when a client connects; try again then.', '{"Retry-After": "30"}');
 end;
 $$;
+comment on function private.write_topic_message is
+  'Sends a message on a private topic → when; its id is also payload.id unless the payload has one. Error: SUPABASE_CONNECTION_ERROR 503. Definer: clients do not write realtime.messages.';
+
+create function private.write_channel_message(agent_id uuid, channel text, event text, payload jsonb) returns uuid
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  written constant uuid := gen_random_uuid();
+begin
+  insert into private.channel_messages (message_id, agent_id, inserted_at)
+  values (written, write_channel_message.agent_id,
+    private.write_topic_message(written, format('agent:%s:%s', agent_id, channel), event, payload));
+  return written;
+end;
+$$;
 comment on function private.write_channel_message is
-  'Sends a message that holds what somebody wrote → its id, which is also payload.id unless the payload has one. Definer: clients do not write realtime.messages.';
+  'Sends a message that holds what somebody wrote on a channel of an agent → its id. Error: SUPABASE_CONNECTION_ERROR 503. Definer: clients do not write realtime.messages.';
 
 create function private.forget_channel_messages() returns trigger
 language plpgsql volatile security definer
@@ -305,6 +319,18 @@ $$);
 
 -- What agents and their owners say -------------------------------------------------------------------------------
 
+create function private.event_faults(event text, payload jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select case when coalesce(event, '') ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$' then '{}'
+      else '{"event": "Event must be a name of letters, digits, _, ., : and -, at most 100"}'::jsonb end
+    || case when jsonb_typeof(payload) is distinct from 'object' then '{"payload": "Payload must be an object"}'
+      when octet_length(payload::text) > 65536 then '{"payload": "Payload must be at most 64 KiB"}'
+      else '{}'::jsonb end;
+$$;
+comment on function private.event_faults is 'What is wrong with the name and the payload of an event → {field: message}.';
+
 create function private.emit_agent_event(agent_id uuid, channel text, event text, payload jsonb) returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -320,15 +346,7 @@ begin
   elsif channel = any (private.carried_channels()) then
     faults := faults || jsonb_build_object('channel', format('%s carries what the system says; choose a name of your own', channel));
   end if;
-  if coalesce(event, '') !~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$' then
-    faults := faults || '{"event": "Event must be a name of letters, digits, _, ., : and -, at most 100"}';
-  end if;
-  if jsonb_typeof(payload) is distinct from 'object' then
-    faults := faults || '{"payload": "Payload must be an object"}';
-  elsif octet_length(payload::text) > 65536 then
-    faults := faults || '{"payload": "Payload must be at most 64 KiB"}';
-  end if;
-  perform private.refuse_faults(faults);
+  perform private.refuse_faults(faults || private.event_faults(event, payload));
 
   if target.supabase_config #> '{real_time,enabled}' = 'false' then
     perform private.raise_error('INVALID_STATE', 'Real time is switched off for this agent.',
@@ -361,6 +379,35 @@ as $$
 $$;
 comment on function public.emit_agent_event is
   'Sends an event on a channel that the agent has opened and that is its own, to all who joined agent:{id}:{channel} → {id, agent_id, channel, event, topic}. The payload, an object of at most 64 KiB, arrives with this id unless it has one, values of the agent''s environment taken out. Agents may call it with a key of their own. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400, NOT_FOUND 404 when the agent has no such channel, INVALID_STATE 409 when real time is off, RATE_LIMIT_EXCEEDED 429, SUPABASE_CONNECTION_ERROR 503 when nothing can be sent.';
+
+-- What administrators say to everybody --------------------------------------------------------------------------
+
+create function private.announce(event text, payload jsonb) returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  reached constant text := private.require_permission('system:write');
+  faults constant jsonb := private.event_faults(event, payload);
+  written constant uuid := gen_random_uuid();
+begin
+  perform private.refuse_faults(faults);
+  perform private.write_topic_message(written, 'system', event, payload);
+  perform private.write_audit('announcement.send', 'announcement', written::text, jsonb_build_object('event', event));
+  return jsonb_build_object('id', written, 'event', event, 'topic', 'system');
+end;
+$$;
+comment on function private.announce is 'See public.announce. Definer: clients do not write realtime.messages.';
+
+create function public.announce(event text, payload jsonb default '{}') returns jsonb
+language sql volatile
+set search_path = ''
+as $$
+  select private.announce(announce.event, announce.payload);
+$$;
+comment on function public.announce is
+  'Sends a notification to everybody who has joined the private topic system (seed 002: broadcast messages) → {id, event, topic}. The payload is an object of at most 64 KiB. Needs system:write. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, SUPABASE_CONNECTION_ERROR 503 when nothing can be sent.';
+grant execute on function private.announce, public.announce to authenticated, service_role;
 
 -- What it takes to join ------------------------------------------------------------------------------------------
 
@@ -435,7 +482,7 @@ begin
   if event is null or event not in ('*', 'INSERT', 'UPDATE', 'DELETE') then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request body', '{"event": "Event must be one of: *, INSERT, UPDATE, DELETE"}', 400);
   end if;
-  if name ~ '^(user|agent|stack):' then
+  if name = 'system' or name ~ '^(user|agent|stack):' then
     if private.may_join_topic(name) is not true then
       perform private.refuse_subscription('NOT_ALLOWED', format('There is no topic ''%s'' that you may join', left(name, 200)),
         jsonb_build_object('topic', left(topic, 200)));
@@ -444,7 +491,7 @@ begin
   end if;
   if part is null or octet_length(name) > 1000 then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request body',
-      '{"topic": "Topic must be realtime:{schema}:{table}, realtime:{schema}:{table}:{column}={operator}.{value}, realtime:agent:{id}, realtime:agent:{id}:{channel}, realtime:stack:{id} or realtime:user:{id}"}', 400);
+      '{"topic": "Topic must be realtime:{schema}:{table}, realtime:{schema}:{table}:{column}={operator}.{value}, realtime:agent:{id}, realtime:agent:{id}:{channel}, realtime:stack:{id}, realtime:user:{id} or realtime:system"}', 400);
   end if;
 
   relation := (

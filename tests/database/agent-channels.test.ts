@@ -402,6 +402,48 @@ describe("the policies", () => {
   });
 });
 
+describe("announcements", () => {
+  const announce = (person: Person, event: string, payload: unknown) =>
+    person.do((t) =>
+      t`select public.announce(${event}, ${JSON.stringify(payload)}::text::jsonb) as result`
+    ).then(([row]) => row!.result);
+
+  test("are sent to everybody by administrators, and leave a trace", async () => {
+    const admin = await world.person("admin");
+    const answer = await announce(admin, "maintenance", { text: "at noon" });
+    const [message] = await world.sql`
+      select topic, event, payload, private from realtime.messages where id = ${answer.id}`;
+    expect(message).toEqual({
+      topic: "system",
+      event: "maintenance",
+      payload: { id: answer.id, text: "at noon" },
+      private: true,
+    });
+    const [trace] = await world.sql`select actor_id from audit_log where target_id = ${answer.id}`;
+    expect(trace!.actor_id).toBe(admin.id);
+  });
+
+  test("are not for users to send, nor with a bad payload", async () => {
+    expect(await refusal(announce(owner, "maintenance", {}))).toMatchObject({
+      code: "PERMISSION_DENIED",
+      status: 403,
+    });
+    const admin = await world.person("admin");
+    expect(Object.keys((await refusal(announce(admin, "", []))).details ?? {})).toEqual([
+      "event",
+      "payload",
+    ]);
+  });
+
+  test("are heard by everybody signed in, who do not see each other there", async () => {
+    expect(await may(owner, "system")).toEqual(["hear broadcast"]);
+    expect(await may(await world.person("admin"), "system")).toEqual([
+      "hear broadcast",
+      "send broadcast",
+    ]);
+  });
+});
+
 test("what cannot be sent is not said to be: Realtime has made no room for today's messages", async () => {
   const empty = await createWorld();
   const speaker = await empty.person();

@@ -154,3 +154,19 @@ test("two clients of the owner see each other in the agent's topic", async () =>
   await expect.poll(first, POLL).toEqual(["laptop", "phone"]);
   await expect.poll(second, POLL).toEqual(["laptop", "phone"]);
 });
+
+test("what is announced reaches everybody who is signed in, and nobody else", async () => {
+  const here = await listen(await ownersClient(), { topic: "system", config });
+  const there = await listen((await signUp()).client, { topic: "system", config });
+  const nobody = await listen(newClient(), { topic: "system", config, wait: "answered" });
+  expect(nobody.statuses[0]?.status).toBe("CHANNEL_ERROR");
+  const forged = { type: "broadcast" as const, event: "forged", payload: {} };
+  expect(await here.channel.send(forged, { timeout: 500 })).toBe("timed out");
+  await sql`
+    select private.write_topic_message(gen_random_uuid(), 'system', 'maintenance', '{"text": "at noon"}')`;
+  for (const heard of [here, there]) {
+    await expect.poll(() => heard.broadcasts, POLL).toMatchObject([
+      { event: "maintenance", payload: { text: "at noon" } },
+    ]);
+  }
+});
