@@ -524,7 +524,7 @@ begin
     'cluster', to_jsonb(s) || jsonb_build_object('credential', (
       select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
       where cc.cluster_id = s.id)),
-    'environment', private.agent_environment(l.agent_id),
+    'environment', private.agent_secrets(l.agent_id),
     'cursor', l.cursor,
     'due', jsonb_build_object(
       'state', l.state_at is null or l.state_at + make_interval(secs => (private.setting('collection', 'state_seconds'))::double precision) <= now(),

@@ -130,6 +130,15 @@ $$;
 comment on function private.agent_environment is
   'Environment of an agent''s containers: what its owner set, over the variables by which it reports. Holds secrets: never to be logged. Definer: Vault is closed to clients.';
 
+create function private.agent_secrets(agent_id uuid) returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+  select private.agent_environment(agent_secrets.agent_id) - array['AGENT_LAUNCHPAD_URL', 'AGENT_LAUNCHPAD_AGENT_ID'];
+$$;
+comment on function private.agent_secrets is
+  'What of an agent''s environment is taken out of its logs and reports: all but where it reports to and its id, which say nothing. Holds secrets: never to be logged. Definer: Vault is closed to clients.';
+
 create function private.environment_to_deploy(target public.agents) returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -356,7 +365,7 @@ set search_path = ''
 as $$
   -- The collector takes the same forms out of what it reads.
   with secrets as (
-    select trim(v.value) as value from jsonb_each_text(private.agent_environment(secret_forms.agent_id)) v
+    select trim(v.value) as value from jsonb_each_text(private.agent_secrets(secret_forms.agent_id)) v
     where char_length(trim(v.value)) >= 6
   ), forms as (
     select s.value as form from secrets s
@@ -566,7 +575,7 @@ create function private.reported_figures(
 language sql stable security definer
 set search_path = ''
 as $$
-  -- Rates weigh by requests where all instances say how many they have.
+  -- Rates weigh by requests, over the instances that say how many they have; when none does, all weigh the same.
   select count(*), sum(r.requests_total), sum(r.requests_failed), sum(r.requests_per_minute),
     coalesce(
       sum(r.error_rate * r.requests_per_minute) / nullif(sum(r.requests_per_minute) filter (where r.error_rate is not null), 0),
@@ -585,7 +594,8 @@ create function private.reported_now(agent_id uuid) returns jsonb
 language sql stable
 set search_path = ''
 as $$
-  select case when f.instances > 0 then to_jsonb(f) || jsonb_build_object('checks', (
+  -- The figures are found by a definer; the rows themselves say whether the caller may see them.
+  select case when f.instances > 0 and exists (select from public.agent_reports r where r.agent_id = reported_now.agent_id) then to_jsonb(f) || jsonb_build_object('checks', (
     select coalesce(jsonb_agg(c.worst order by c.name), '[]') from (
       select distinct on (e.value ->> 'name') e.value ->> 'name' as name, e.value as worst
       from public.agent_reports r cross join jsonb_array_elements(r.checks) e

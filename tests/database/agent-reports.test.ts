@@ -634,6 +634,12 @@ describe("figures", () => {
 
   test("are read by their owner and not by strangers", async () => {
     await measure(owner, { requests_total: 1 });
+    const snapshot = async (person: Person) => {
+      const [row] = await person.do((t) => t`select agent_snapshot(${agentId}) as snapshot`);
+      return row?.snapshot.reported;
+    };
+    expect(await snapshot(owner)).toMatchObject({ requests_total: 1 });
+    expect(await snapshot(await world.withKey(owner, ["agents:read"]))).toBeNull();
     const stranger = await world.person();
     expect(await owner.do((t) => t`select 1 from agent_reports where agent_id = ${agentId}`))
       .toHaveLength(1);
@@ -796,9 +802,16 @@ describe("supabase_config.reporting", () => {
     });
     const [key] = await keys();
     await report(holderOf({ api_key: "", key_id: key?.id }), [
-      { message: `my key is ${environment.AGENT_LAUNCHPAD_KEY}` },
+      { message: `my key is ${environment.AGENT_LAUNCHPAD_KEY}, I am ${agentId}` },
     ]);
-    expect((await logs())[0]?.message).toBe("my key is [redacted]");
+    expect((await logs())[0]?.message).toBe(`my key is [redacted], I am ${agentId}`);
+    const collections = await world.sql`
+      select c as claimed from private.claim_collections('test', 1000, interval '1 second') c`;
+    const { claimed } = collections.find((row) => row.claimed.agent_id === agentId)!;
+    expect(claimed.environment).toEqual({
+      TOKEN: "abcdefgh",
+      AGENT_LAUNCHPAD_KEY: environment.AGENT_LAUNCHPAD_KEY,
+    });
     await update({ description: "other", replicas: 2 });
     expect(await planned()).toEqual(environment);
     expect(await keys()).toHaveLength(1);

@@ -166,6 +166,11 @@ test("the roll-ups are what is read: a month by the hour comes from hours", asyn
   expect((await series(ago(24 * 30), "1 hour")).cpu.max).toBe(4711);
 });
 
+test("the job is scheduled", async () => {
+  const [job] = await world.sql`select * from cron.job where jobname = 'roll-up-metrics'`;
+  expect(job).toMatchObject({ active: true, command: "select private.roll_up_metrics()" });
+});
+
 test("a run that was missed is caught up, and one too many changes nothing", async () => {
   await sample("26 hours", "1 hour", "1 minute");
   await rollUp();
