@@ -17,8 +17,8 @@ export function findChromium(): string | null {
 export interface Browser {
   /** Opens an address in a tab of its own. */
   open(url: string): Promise<Tab>;
-  /** The tab that the page itself opened, once it is there. */
-  openedBy(tab: Tab, timeoutMs: number): Promise<Tab>;
+  /** The first tab that the page itself opened; null when there is none within that time. */
+  openedBy(tab: Tab, timeoutMs: number): Promise<Tab | null>;
   close(): Promise<void>;
 }
 
@@ -79,7 +79,7 @@ export async function startChromium(executable: string): Promise<Browser> {
       frames.set(message.sessionId!, message.params!.sessionId);
     }
     if (message.method === "Target.targetCreated" && target!.openerId !== undefined) {
-      popups.set(target!.openerId, target!.targetId);
+      if (!popups.has(target!.openerId)) popups.set(target!.openerId, target!.targetId);
     }
   }
 
@@ -130,7 +130,7 @@ export async function startChromium(executable: string): Promise<Browser> {
     async openedBy({ id }, timeoutMs) {
       const until = Date.now() + timeoutMs;
       while (!popups.has(id)) {
-        if (Date.now() > until) throw new Error("The page opened no tab");
+        if (Date.now() > until) return null;
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       return await attach(popups.get(id)!);
