@@ -364,6 +364,8 @@ declare
   conditions text[] := '{true}';
   word text;
   patterns text[];
+  spans text;
+  among_newest integer;
   total bigint;
   oldest timestamptz;
   page jsonb;
@@ -398,10 +400,25 @@ begin
   if conditions = '{true}' then
     total := private.count_of(private.fleet_counts(), 'agents');
   else
+    if status is null and platform is null then
+      -- An estimate that is far off must not lead to reading all; with other tables joined, reading them whole can be best.
+      perform set_config('enable_seqscan', 'off', true);
+    end if;
+    if words <> '{}' then
+      -- Words that go together or never do are far from what statistics expect of them; the newest tell.
+      spans := concat_ws(' and ', 'true', case when created_after is not null then 's.created_at >= $5' end,
+        case when created_before is not null then 's.created_at < $6' end);
+      execute format('select count(*) from %s where %s', replace(source, 'private.searchable s', format(
+          '(select * from private.searchable s where %s order by s.created_at desc, s.agent_id desc limit 10000) s', spans)),
+        array_to_string(conditions, ' and '))
+      into among_newest using words, similar_too, status, platform, created_after, created_before;
+    end if;
     execute format(
       $statement$
-        with newest as materialized (
-          select s.agent_id, s.created_at, s.searched from %s where %s order by s.created_at desc, s.agent_id desc limit $7 + 1
+        with matching as %s (
+          select s.agent_id, s.created_at, s.searched from %s where %s
+        ), newest as materialized (
+          select * from matching s order by s.created_at desc, s.agent_id desc limit $7 + 1
         ), scored as materialized (
           select s.agent_id, s.created_at, %s as score from newest s
         ), found as (
@@ -413,11 +430,13 @@ begin
             from (select s.agent_id, s.score from found s%s order by %s %s, s.agent_id %s limit $8 offset $9) p
           ) end
       $statement$,
-      source, array_to_string(conditions, ' and '), score, case when words = '{}' then 'true' else 's.score is not null' end,
+      -- Common ones are soon enough of them from the newest on; of others all come by the index on words.
+      case when among_newest < 200 then 'materialized' else 'not materialized' end, source, array_to_string(conditions, ' and '), score, case when words = '{}' then 'true' else 's.score is not null' end,
       ranked::text, case when ranked then key_source end, case when ranked then key else 's.created_at' end, ordered, sort_order
     ) into total, oldest, page
     using words, similar_too, status, platform, created_after, created_before, most, row_limit, row_offset;
   end if;
+  perform set_config('enable_seqscan', 'on', true);
   if page is null then
     if similar_too then
       conditions := conditions || (score || ' is not null');
