@@ -234,6 +234,20 @@ end;
 $$;
 comment on function private.postpone_operation is 'Gives an operation back until later without counting an attempt. Definer: called by the worker.';
 
+create function private.forget_containers(agent_id uuid) returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  -- They are named after the agent, and where they were has told the removal what to remove.
+  delete from public.container_events e where e.agent_id = forget_containers.agent_id;
+  delete from public.agent_metrics m where m.agent_id = forget_containers.agent_id;
+  delete from public.agent_metrics_latest l where l.agent_id = forget_containers.agent_id;
+  update public.operations o set request = o.request - array['stack_name', 'namespace']
+  where o.agent_id = forget_containers.agent_id and o.request ?| array['stack_name', 'namespace'];
+$$;
+comment on function private.forget_containers is
+  'Removes what names the containers of an agent whose containers are removed; figures by minute and hour stay. Definer: called by the worker.';
+
 create function private.complete_operation(operation_id uuid, lease_token uuid, result jsonb) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -264,6 +278,7 @@ begin
     delete from private.collections c where c.agent_id = held.agent_id;
     delete from public.deployments d where d.agent_id = held.agent_id;
     perform private.erase_reports(held.agent_id);
+    perform private.forget_containers(held.agent_id);
     update public.agents a set deleted_at = now(),
       purge_after = now() + make_interval(days => (private.setting('agents', 'purge_after_days'))::int)
     where a.id = held.agent_id and a.deleted_at is null;

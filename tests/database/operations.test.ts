@@ -297,6 +297,29 @@ test("deleting scrubs at once, removes the containers and then hides the agent",
   expect((await agent(id))?.purge_after).not.toBeNull();
 });
 
+test("nothing names the containers any more once they are removed", async () => {
+  const id = await createRunningAgent(world, owner, { name: "known as Zanzibar" });
+  const row = { agent_id: id, user_id: owner.id };
+  await world.sql`insert into container_events ${
+    world.sql({ ...row, event: "start", container_id: "c1", container_name: "known-as-zanzibar-1" })
+  }`;
+  await world.sql`insert into agent_metrics ${
+    world.sql({
+      ...row,
+      replicas: 1,
+      containers: world.sql.json([{ name: "known-as-zanzibar-1" }]),
+    })
+  }`;
+  await call(owner, "delete_agent($1)", id);
+  expect((await finishNext(world.sql)).operation.request).toHaveProperty("stack_name");
+  const [left] = await world.sql`select
+    (select count(*)::int from container_events where agent_id = ${id}) as events,
+    (select count(*)::int from agent_metrics where agent_id = ${id}) as metrics,
+    (select count(*)::int from agent_metrics_latest where agent_id = ${id}) as latest,
+    (select count(*)::int from operations where agent_id = ${id} and request::text like '%zanzibar%') as requests`;
+  expect(left).toEqual({ events: 0, metrics: 0, latest: 0, requests: 0 });
+});
+
 test("deleting cancels what is under way, and waits for the worker that holds it", async () => {
   const id = await createRunningAgent(world, owner);
   await call(owner, "restart_agent($1)", id);
