@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
 import { failure, failureError, recogniseReason, workloadMissing } from "../failures.ts";
@@ -82,7 +83,7 @@ const task = z.object({
   Slot: z.number().default(0),
   NodeID: z.string().default(""),
   DesiredState: z.string().default(""),
-  Spec: z.object({ ForceUpdate: z.number().optional() }).nullish(),
+  Spec: z.object({ ForceUpdate: z.number().optional(), ContainerSpec: z.unknown() }).nullish(),
   Status: z.object({
     State: z.string(),
     Timestamp: z.string().optional(),
@@ -354,7 +355,10 @@ export function createSwarmEngine(
           desired,
           containers: present,
           changing: own.length === 0 ||
-            states.some((one) => one !== "completed" && one !== "rollback_completed"),
+            states.some((one) => one !== "completed" && one !== "rollback_completed") ||
+            current.some(({ task }) =>
+              isOwn(task) && !isOfPresentSpec(task, taskService(task, services)!)
+            ),
           failure: found,
           hopeless: found !== null && found.details.reason !== "rolled_back" &&
             present.filter(isReady).length < desired,
@@ -443,6 +447,13 @@ function replicasOf(services: Service[]): number {
 /** Whether it is this service of the stack. */
 function isNamed(one: Service, stack: string, service: string): boolean {
   return one.Spec.Name === `${stack}_${service}`;
+}
+
+/** A service that was just changed says nothing of an update until Swarm begins it: its tasks do. */
+function isOfPresentSpec({ Spec: spec }: Task, { Spec: { TaskTemplate } }: Service): boolean {
+  if (!spec) return true;
+  return (spec.ForceUpdate ?? 0) === (TaskTemplate.ForceUpdate ?? 0) &&
+    isDeepStrictEqual(spec.ContainerSpec, TaskTemplate.ContainerSpec);
 }
 
 /** Slots are counted in each service. */
