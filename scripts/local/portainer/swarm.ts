@@ -40,6 +40,9 @@ export const newSwarm = (): SwarmRecord => ({
 /** Docker keeps as many ended tasks of a slot. */
 const TASK_HISTORY = 5;
 
+/** How long a changed service waits for its update to begin. */
+const UPDATE_BEGINS_MS = 50;
+
 /** A Swarm of one node: services whose tasks are containers of its engine. */
 export class Swarm {
   readonly engine: Engine;
@@ -208,7 +211,10 @@ export class Swarm {
   #startUpdate(service: Service): void {
     const update = new RollingUpdate(this, this.#runner, service);
     this.#updates.set(service.ID, update);
-    update.run();
+    // As in Swarm, which answers before it begins: until then the service tells of the last update.
+    setTimeout(() => {
+      if (this.#updates.get(service.ID) === update) update.run();
+    }, UPDATE_BEGINS_MS);
   }
 
   /** Removes a service; its containers go after their grace period, as in Docker in the background. */
