@@ -11,7 +11,7 @@
 insert into public.settings (category, key, value, description) values
   ('retention', 'metric_minutes_days', '35', 'Days that measurements rolled up by minute are kept.'),
   ('retention', 'metric_hours_days', '400', 'Days that measurements rolled up by hour are kept.'),
-  ('collection', 'max_data_points', '10080', 'Bins that one series of measurements may have (a week of minutes); more is VALIDATION_ERROR.');
+  ('collection', 'max_data_points', '43200', 'Bins that one series of measurements may have (30 days of minutes); more is VALIDATION_ERROR.');
 
 -- Of each figure how many samples had it, their sum, least and greatest: an average is the sum over the number, whatever
 -- bins are put together.

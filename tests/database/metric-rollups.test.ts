@@ -200,10 +200,10 @@ test("a sample whose insert is not committed is not forgotten by a run in betwee
 });
 
 test("more bins than allowed are refused by name", async () => {
-  expect(await refusal(series(ago(24 * 30), "1 minute"))).toMatchObject({
+  expect(await refusal(series(ago(24 * 31), "1 minute"))).toMatchObject({
     code: "VALIDATION_ERROR",
     status: 400,
-    details: { interval: expect.stringContaining("10080") },
+    details: { interval: expect.stringContaining("43200") },
   });
 });
 
