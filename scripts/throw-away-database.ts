@@ -2,13 +2,15 @@
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { guardDatabase } from "./local/database-guard.ts";
 import { startDatabase } from "./local/database.ts";
 import { createLog } from "./local/log.ts";
 import { removeDatabase } from "./local/postgres.ts";
 
 /**
  * Runs `use` with the URL of a database (role postgres) that has the bootstrap and all migrations,
- * on a free port and in a folder of its own, and removes it afterwards.
+ * on a free port and in a folder of its own, and removes it afterwards. The server ends with this
+ * process, however that ends.
  */
 export async function withThrowAwayDatabase<T>(
   use: (url: string, superuserUrl: string) => Promise<T>,
@@ -23,9 +25,11 @@ export async function withThrowAwayDatabase<T>(
       log,
       settings,
     });
+    const release = await guardDatabase(stateDir);
     try {
       return await use(server.url("postgres"), server.url("supabase_admin"));
     } finally {
+      await release();
       await server.stop();
     }
   } finally {
