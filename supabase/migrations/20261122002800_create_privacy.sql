@@ -568,10 +568,11 @@ declare
 begin
   perform private.refuse_api_key();
   select * into account from auth.users u where u.id = caller;
-  if account.id is not null
-    and lower(trim(confirm)) is distinct from lower(coalesce(nullif(account.email, ''), account.id::text))
-    and coalesce(signed_in_at <= now() - make_interval(secs => (private.setting('privacy', 'recent_sign_in_seconds'))::double precision), true)
-  then
+  -- Whoever names another account than their own is refused also shortly after signing in.
+  if account.id is not null and (case
+    when confirm is not null then lower(trim(confirm)) <> lower(coalesce(nullif(account.email, ''), account.id::text))
+    else coalesce(signed_in_at <= now() - make_interval(secs => (private.setting('privacy', 'recent_sign_in_seconds'))::double precision), true)
+  end) then
     perform private.raise_error('VALIDATION_ERROR', 'Erasing an account needs a confirmation.',
       '{"confirm": "must be the email of the account, or its id when it has none; or sign in again"}', 400);
   end if;

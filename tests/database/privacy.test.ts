@@ -710,15 +710,16 @@ describe("the right to erase", () => {
     };
     expect(await refusal(erase(person))).toMatchObject(refused);
     expect(await refusal(erase(person, "somebody@example.com"))).toMatchObject(refused);
-    const withSignIn = (secondsAgo: number) =>
+    const withSignIn = (secondsAgo: number, confirm: string | null = null) =>
       world.sql.begin(async (t) => {
         const timestamp = Math.floor(Date.now() / 1000) - secondsAgo;
         const claims = { sub: person.id, role: "authenticated", amr: [{ method: "x", timestamp }] };
         await t`select set_config('request.jwt.claims', ${JSON.stringify(claims)}, true)`;
         await t`set local role authenticated`;
-        return await t`select public.erase_my_account() as erasure`;
+        return await t`select public.erase_my_account(${confirm}) as erasure`;
       });
     expect(await refusal(withSignIn(3600))).toMatchObject(refused);
+    expect(await refusal(withSignIn(60, "somebody@example.com"))).toMatchObject(refused);
     expect((await withSignIn(60))[0]!.erasure).toMatchObject({ state: "finished" });
   });
 
