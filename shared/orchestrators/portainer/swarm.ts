@@ -341,12 +341,20 @@ export function createSwarmEngine(
       const setOf = async (own: Service[], revision: number | null): Promise<ReplicaSet> => {
         const isOwn = (one: Task) => own.includes(taskService(one, services)!);
         const ownTasks = tasks.filter(isOwn);
+        // An update begins a moment after it was asked for. Until then there is only what it is to replace, whose
+        // trouble is not its own.
+        const isNew = (one: Task) =>
+          isOwn(one) && isOfPresentSpec(one, taskService(one, services)!);
         const present = containers.filter((_, index) => isOwn(current[index]!.task));
         const desired = inactive ? 0 : replicasOf(own);
         const states = own.map((one) => one.UpdateStatus?.State ?? "completed");
         const undone = own.find((one) => one.UpdateStatus?.State?.startsWith("rollback"));
         const found = inactive ? null : await explainLoop(
-          findFailure(present, ownTasks, undone !== undefined),
+          findFailure(
+            containers.filter((_, index) => isNew(current[index]!.task)),
+            tasks.filter(isNew),
+            undone !== undefined,
+          ),
           ownTasks,
           signal,
         );
@@ -356,9 +364,7 @@ export function createSwarmEngine(
           containers: present,
           changing: own.length === 0 ||
             states.some((one) => one !== "completed" && one !== "rollback_completed") ||
-            current.some(({ task }) =>
-              isOwn(task) && !isOfPresentSpec(task, taskService(task, services)!)
-            ),
+            current.some(({ task }) => isOwn(task) && !isNew(task)),
           failure: found,
           hopeless: found !== null && found.details.reason !== "rolled_back" &&
             present.filter(isReady).length < desired,
