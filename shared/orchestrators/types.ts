@@ -179,6 +179,8 @@ export interface ContainerState {
   healthCheckedAt: string | null;
   /** Of the set of replicas that is not reached yet; absent for all others. */
   candidate?: true;
+  /** It is of an earlier revision and about to be replaced: its trouble is none of the present one's. */
+  replaced?: true;
 }
 
 export interface ServicePort {

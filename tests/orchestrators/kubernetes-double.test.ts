@@ -363,6 +363,27 @@ describe("the Kubernetes driver", () => {
     });
   });
 
+  it("holds nothing against a change that what it replaces did before", async () => {
+    const ref = await orchestrator.deploy(spec, signal);
+    const bad = { ...spec, command: ["crash"], revision: spec.revision + 1 };
+    await orchestrator.update(ref, bad, signal);
+    const first = await orchestrator.inspect(ref, signal);
+    expect(first!.containers.some(({ replaced }) => replaced)).toBe(true);
+    await until(
+      () => orchestrator.inspect(ref, signal),
+      (seen) => seen?.status === "failed",
+    );
+    const good = { ...spec, revision: spec.revision + 2 };
+    await orchestrator.update(ref, good, signal);
+    const seen = new Set<string>();
+    await until(async () => {
+      const state = await orchestrator.inspect(ref, signal);
+      seen.add(state!.status);
+      return state;
+    }, (state) => state?.settled === true && state.revision === good.revision);
+    expect([...seen]).not.toContain("failed");
+  });
+
   it("names the namespace as what is missing", async () => {
     await expect(connect("missing").deploy(spec, signal)).rejects.toMatchObject({
       code: "DEPLOYMENT_FAILED",

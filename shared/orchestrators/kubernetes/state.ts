@@ -28,6 +28,9 @@ const conditions = z.array(z.object({
   message: z.string().optional(),
 })).nullish();
 
+/** What a container runs. */
+const program = z.object({ image: z.string().default(""), args: z.array(z.string()).nullish() });
+
 export const deployment = z.object({
   metadata,
   spec: z.object({
@@ -38,7 +41,7 @@ export const deployment = z.object({
         labels: z.record(z.string(), z.string()).nullish(),
         annotations: z.record(z.string(), z.string()).nullish(),
       }).nullish(),
-      spec: z.object({ containers: z.array(z.object({ image: z.string().default("") })) }),
+      spec: z.object({ containers: z.array(program) }),
     }),
   }),
   status: z.object({
@@ -63,9 +66,8 @@ const terminated = z.object({
 const pod = z.object({
   metadata,
   spec: z.object({
-    containers: z.array(z.object({
+    containers: z.array(program.extend({
       name: z.string(),
-      image: z.string().default(""),
       resources: z.object({ limits: z.record(z.string(), z.string()).nullish() }).nullish(),
       readinessProbe: z.object({
         periodSeconds: z.number().default(10),
@@ -143,10 +145,15 @@ export function colorOf({ metadata: { labels } }: { metadata: z.output<typeof me
   return labels?.[COLOR_LABEL] === "green" ? "green" : "blue";
 }
 
+/** The controller has seen the present spec. */
+function isObserved({ status, metadata }: Deployment): boolean {
+  return (status.observedGeneration ?? 0) >= (metadata.generation ?? 0);
+}
+
 /** The controller has seen the present spec, and every replica is of it and available; nothing old is left. */
 function rolledOut(object: Deployment): boolean {
-  const { spec, status, metadata } = object;
-  return (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
+  const { spec, status } = object;
+  return isObserved(object) &&
     status.updatedReplicas === spec.replicas &&
     status.replicas === spec.replicas &&
     status.readyReplicas === spec.replicas &&
@@ -187,7 +194,10 @@ export function setState(object: Deployment, all: Pod[], now: number): SetState 
     done: rolledOut(object) && pods.length === desired,
     failure: found,
     hopeless: found?.code === "DEPLOYMENT_FAILED",
-    containers: pods.map((one) => toContainerState(one, now)),
+    containers: pods.map((one) => ({
+      ...toContainerState(one, now),
+      ...(isPresent(one, object) ? {} : { replaced: true as const }),
+    })),
     service: {
       id: object.metadata.uid,
       name: object.metadata.name,
@@ -224,6 +234,15 @@ function toContainerState(one: Pod, now: number): ContainerState {
   };
 }
 
+/** Whether a pod is of what its Deployment asks for now. Pods that a change of resources alone replaces cannot be told. */
+function isPresent(one: Pod, object: Deployment): boolean {
+  const wanted = object.spec.template.spec.containers[0];
+  const runs = one.spec.containers.find(({ name }) => name === CONTAINER);
+  return wholeNumber(one.metadata.annotations?.[REVISION_LABEL]) === podRevisionOf(object) &&
+    runs?.image === wanted?.image &&
+    JSON.stringify(runs?.args ?? []) === JSON.stringify(wanted?.args ?? []);
+}
+
 function isReady(one: Pod): boolean {
   return one.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ??
     false;
@@ -248,8 +267,13 @@ function toHealth(one: Pod, now: number): ContainerHealth | null {
   return now - startedAt < patience ? "starting" : "unhealthy";
 }
 
-/** Why it is not getting there; null when nothing is known to be wrong. */
-function findFailure(object: Deployment, pods: Pod[], now: number): WorkloadFailure | null {
+/**
+ * Why it is not getting there; null when nothing is known to be wrong. What the controller has not seen yet, and pods of
+ * an earlier revision, which it is about to replace, say nothing of that.
+ */
+function findFailure(object: Deployment, all: Pod[], now: number): WorkloadFailure | null {
+  if (!isObserved(object)) return null;
+  const pods = all.filter((one) => isPresent(one, object));
   for (const one of pods) {
     const found = podFailure(one);
     if (found) return found;

@@ -345,13 +345,17 @@ export function createSwarmEngine(
         // trouble is not its own.
         const isNew = (one: Task) =>
           isOwn(one) && isOfPresentSpec(one, taskService(one, services)!);
-        const present = containers.filter((_, index) => isOwn(current[index]!.task));
+        const present = containers.flatMap((container, index) => {
+          const { task } = current[index]!;
+          if (!isOwn(task)) return [];
+          return isNew(task) ? [container] : [{ ...container, replaced: true as const }];
+        });
         const desired = inactive ? 0 : replicasOf(own);
         const states = own.map((one) => one.UpdateStatus?.State ?? "completed");
         const undone = own.find((one) => one.UpdateStatus?.State?.startsWith("rollback"));
         const found = inactive ? null : await explainLoop(
           findFailure(
-            containers.filter((_, index) => isNew(current[index]!.task)),
+            present.filter(({ replaced }) => !replaced),
             tasks.filter(isNew),
             undone !== undefined,
           ),

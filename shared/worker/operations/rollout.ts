@@ -70,9 +70,11 @@ function stopAtSickness(work: Work, state: WorkloadState): void {
   if (sick !== undefined) throw unhealthy(work, state);
 }
 
-/** The containers that the operation is about: where there is a candidate, its own. */
+/** The containers that the operation is about: where there is a candidate, its own, and none that is being replaced. */
 function ofThisRevision({ containers, candidate }: WorkloadState): ContainerState[] {
-  return containers.filter((container) => (container.candidate === true) === (candidate !== null));
+  return containers.filter((container) =>
+    (container.candidate === true) === (candidate !== null) && container.replaced !== true
+  );
 }
 
 /** The failure of a rollout that had all its time. */

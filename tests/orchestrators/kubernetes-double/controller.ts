@@ -11,6 +11,7 @@ export interface Pod {
   hash: string;
   image: string;
   labels: Record<string, string>;
+  annotations: Record<string, string>;
   container: JsonMap;
   born: number;
   deletedAt: number | null;
@@ -65,6 +66,7 @@ export class Controller {
         namespace,
         uid: pod.name,
         labels: pod.labels,
+        annotations: pod.annotations,
         ...(pod.deletedAt === null
           ? {}
           : { deletionTimestamp: new Date(pod.deletedAt).toISOString() }),
@@ -102,7 +104,10 @@ export class Controller {
     const spec = deployment.spec as {
       replicas?: number;
       strategy?: { type?: string; rollingUpdate?: { maxUnavailable?: number; maxSurge?: number } };
-      template: { metadata?: { labels?: Record<string, string> }; spec: { containers: JsonMap[] } };
+      template: {
+        metadata?: { labels?: Record<string, string>; annotations?: Record<string, string> };
+        spec: { containers: JsonMap[] };
+      };
     };
     const desired = spec.replicas ?? 1;
     const hash = createHash("sha256").update(JSON.stringify(spec.template)).digest("hex").slice(
@@ -148,6 +153,7 @@ export class Controller {
         hash,
         image: String(spec.template.spec.containers[0]!["image"]),
         labels: spec.template.metadata?.labels ?? {},
+        annotations: spec.template.metadata?.annotations ?? {},
         container: spec.template.spec.containers[0]!,
         born: now,
         deletedAt: null,
