@@ -97,18 +97,8 @@ create table private.reporting_keys (
 comment on table private.reporting_keys is 'Vault secret that holds the key of an agent with supabase_config.reporting, for its environment.';
 create index reporting_keys_key_id_idx on private.reporting_keys (key_id);
 
-create function private.forget_reporting_key() returns trigger
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-begin
-  delete from vault.secrets s where s.id = old.secret_id;
-  return null;
-end;
-$$;
-comment on function private.forget_reporting_key is 'Removes the Vault secret with the row that refers to it. Definer: Vault is closed to clients.';
 create trigger reporting_keys_forget after delete on private.reporting_keys
-  for each row execute function private.forget_reporting_key();
+  for each row execute function private.forget_secret();
 
 create function private.agent_environment(agent_id uuid) returns jsonb
 language sql stable security definer
