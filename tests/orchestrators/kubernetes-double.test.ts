@@ -365,14 +365,16 @@ describe("the Kubernetes driver", () => {
 
   it("holds nothing against a change that what it replaces did before", async () => {
     const ref = await orchestrator.deploy(spec, signal);
+    // Pods that are not ready yet are replaced at once: only ready ones stay while the new ones fail.
+    await until(() => orchestrator.inspect(ref, signal), (state) => state?.settled === true);
     const bad = { ...spec, command: ["crash"], revision: spec.revision + 1 };
     await orchestrator.update(ref, bad, signal);
-    const first = await orchestrator.inspect(ref, signal);
-    expect(first!.containers.some(({ replaced }) => replaced)).toBe(true);
-    await until(
+    const failed = await until(
       () => orchestrator.inspect(ref, signal),
-      (seen) => seen?.status === "failed",
+      (state) => state?.status === "failed",
     );
+    const replaced = failed!.containers.filter((one) => one.replaced);
+    expect(replaced.map(({ status }) => status)).toEqual(["running"]);
     const good = { ...spec, revision: spec.revision + 2 };
     await orchestrator.update(ref, good, signal);
     const seen = new Set<string>();

@@ -9,7 +9,7 @@ import type {
   ServiceState,
   WorkloadFailure,
 } from "../types.ts";
-import { type Color, COLOR_LABEL, CONTAINER } from "./manifests.ts";
+import { type Color, COLOR_LABEL, CONTAINER, RESTART_ANNOTATION } from "./manifests.ts";
 
 const metadata = z.object({
   name: z.string(),
@@ -28,9 +28,6 @@ const conditions = z.array(z.object({
   message: z.string().optional(),
 })).nullish();
 
-/** What a container runs. */
-const program = z.object({ image: z.string().default(""), args: z.array(z.string()).nullish() });
-
 export const deployment = z.object({
   metadata,
   spec: z.object({
@@ -41,7 +38,7 @@ export const deployment = z.object({
         labels: z.record(z.string(), z.string()).nullish(),
         annotations: z.record(z.string(), z.string()).nullish(),
       }).nullish(),
-      spec: z.object({ containers: z.array(program) }),
+      spec: z.object({ containers: z.array(z.object({ image: z.string().default("") })) }),
     }),
   }),
   status: z.object({
@@ -66,8 +63,9 @@ const terminated = z.object({
 const pod = z.object({
   metadata,
   spec: z.object({
-    containers: z.array(program.extend({
+    containers: z.array(z.object({
       name: z.string(),
+      image: z.string().default(""),
       resources: z.object({ limits: z.record(z.string(), z.string()).nullish() }).nullish(),
       readinessProbe: z.object({
         periodSeconds: z.number().default(10),
@@ -234,13 +232,12 @@ function toContainerState(one: Pod, now: number): ContainerState {
   };
 }
 
-/** Whether a pod is of what its Deployment asks for now. Pods that a change of resources alone replaces cannot be told. */
+/** Whether a pod is of the revision, and of the restart, that its Deployment asks for now. */
 function isPresent(one: Pod, object: Deployment): boolean {
-  const wanted = object.spec.template.spec.containers[0];
-  const runs = one.spec.containers.find(({ name }) => name === CONTAINER);
-  return wholeNumber(one.metadata.annotations?.[REVISION_LABEL]) === podRevisionOf(object) &&
-    runs?.image === wanted?.image &&
-    JSON.stringify(runs?.args ?? []) === JSON.stringify(wanted?.args ?? []);
+  const wanted = object.spec.template.metadata?.annotations;
+  return [REVISION_LABEL, RESTART_ANNOTATION].every((name) =>
+    one.metadata.annotations?.[name] === wanted?.[name]
+  );
 }
 
 function isReady(one: Pod): boolean {

@@ -147,14 +147,16 @@ export class Controller {
       const name = `${deployment.metadata.name}-${hash}-${
         randomBytes(3).toString("hex").slice(0, 5)
       }`;
+      // A copy: what is applied later changes the template in place, and never a pod.
+      const { metadata, spec: { containers: [container] } } = structuredClone(spec.template);
       this.pods.set(name, {
         name,
         uid: deployment.metadata.uid,
         hash,
-        image: String(spec.template.spec.containers[0]!["image"]),
-        labels: spec.template.metadata?.labels ?? {},
-        annotations: spec.template.metadata?.annotations ?? {},
-        container: spec.template.spec.containers[0]!,
+        image: String(container!["image"]),
+        labels: metadata?.labels ?? {},
+        annotations: metadata?.annotations ?? {},
+        container: container!,
         born: now,
         deletedAt: null,
       });
