@@ -1,4 +1,5 @@
 import { ApiError, validationError } from "../contract/errors.ts";
+import { readBounded } from "./read-bounded.ts";
 
 function tooLarge(maxBytes: number): ApiError {
   return new ApiError("PAYLOAD_TOO_LARGE", `The body is larger than ${maxBytes} bytes`, {
@@ -19,27 +20,9 @@ export async function readBody(
     await request.body?.cancel();
     throw tooLarge(maxBytes);
   }
-  if (request.body === null) return new Uint8Array();
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  const reader = request.body.getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    length += value.length;
-    if (length > maxBytes) {
-      await reader.cancel();
-      throw tooLarge(maxBytes);
-    }
-    chunks.push(value);
-  }
-  const body = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, at);
-    at += chunk.length;
-  }
-  return body;
+  const { bytes, truncated } = await readBounded(request.body, maxBytes);
+  if (truncated) throw tooLarge(maxBytes);
+  return bytes;
 }
 
 /** Deeper than any real document, far shallower than what overflows a recursive reader's stack. */

@@ -1,31 +1,20 @@
 /**
- * The body of an answer, at most `limit` bytes of it: whoever answers is not trusted with our memory.
+ * The body of a request or an answer, at most `limit` bytes of it: whoever sends is not trusted with our memory.
  *
- * @returns what was read, and whether more would have come
+ * @returns what was read, and whether more would have come; the rest is not read then
  */
 export async function readBounded(
-  response: Response,
+  body: AsyncIterable<Uint8Array> | null,
   limit: number,
-): Promise<{ bytes: Uint8Array; truncated: boolean }> {
-  const reader = response.body?.getReader();
-  if (!reader) return { bytes: new Uint8Array(0), truncated: false };
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; truncated: boolean }> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   let truncated = false;
-  try {
-    while (true) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      if (size + value.length > limit) {
-        truncated = true;
-        break;
-      }
-      chunks.push(value);
-      size += value.length;
-    }
-  } finally {
-    if (truncated) await reader.cancel().catch(() => {});
-    else reader.releaseLock();
+  for await (const chunk of body ?? []) {
+    truncated = size + chunk.length > limit;
+    if (truncated) break;
+    chunks.push(chunk);
+    size += chunk.length;
   }
   const bytes = new Uint8Array(size);
   let offset = 0;

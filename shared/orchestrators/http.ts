@@ -145,7 +145,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
 
   async function refused(response: Response, mutates: boolean): Promise<OrchestratorError> {
     const { status } = response;
-    const { bytes } = await readBounded(response, MAX_ERROR_BYTES);
+    const { bytes } = await readBounded(response.body, MAX_ERROR_BYTES);
     const text = new TextDecoder().decode(bytes);
     const refusal: Refusal = { status, text, genuine: isJsonObject(text), mutates };
     const explained = options.explain?.(refusal);
@@ -191,7 +191,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     json(request, schema, signal) {
       const mutates = (request.method ?? "GET") !== "GET";
       return exchange(request, signal, async (response) => {
-        const { bytes, truncated } = await readBounded(response, MAX_JSON_BYTES);
+        const { bytes, truncated } = await readBounded(response.body, MAX_JSON_BYTES);
         if (truncated) {
           throw unavailable("sent an answer beyond the size limit", "too_large", {
             ambiguous: mutates,

@@ -57,7 +57,7 @@ export function createStorageApi(options: StorageApiOptions): StorageApi {
         await response.body?.cancel();
         throw new StorageApiError(`Storage answered ${response.status}`);
       }
-      const { bytes, truncated } = await readBounded(response, MOST_BYTES);
+      const { bytes, truncated } = await readBounded(response.body, MOST_BYTES);
       if (truncated) throw new StorageApiError("Storage gave too large an answer");
       text = new TextDecoder().decode(bytes);
     } catch (error) {

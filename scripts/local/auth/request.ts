@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { z } from "zod";
+import { readBounded } from "../../../shared/http/read-bounded.ts";
 import { AuthError, badRequest } from "./errors.ts";
 
 const MAX_BODY_BYTES = 1 << 20;
@@ -86,22 +87,13 @@ function containsNul(value: unknown): boolean {
 }
 
 async function readBody(request: Request): Promise<string> {
-  if (request.body === null) return "";
-  const decoder = new TextDecoder();
-  let text = "";
-  let bytes = 0;
-  for await (const chunk of request.body) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_BODY_BYTES) {
-      throw new AuthError(
-        413,
-        "request_entity_too_large",
-        `Request body too large (max ${MAX_BODY_BYTES} bytes)`,
-      );
-    }
-    text += decoder.decode(chunk, { stream: true });
-  }
-  return text + decoder.decode();
+  const { bytes, truncated } = await readBounded(request.body, MAX_BODY_BYTES);
+  if (!truncated) return new TextDecoder().decode(bytes);
+  throw new AuthError(
+    413,
+    "request_entity_too_large",
+    `Request body too large (max ${MAX_BODY_BYTES} bytes)`,
+  );
 }
 
 /** The first valid address of X-Forwarded-For, which the gateway sets. */

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { once } from "node:events";
+import { readBounded } from "../../../shared/http/read-bounded.ts";
 import { DockerError, PortainerError } from "./errors.ts";
 
 /** A request with its body read, and what routing found in it. */
@@ -136,20 +137,9 @@ function errorResponse(error: unknown, log: (line: string) => void): Response {
 }
 
 async function readBody(message: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of message as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > LARGEST_BODY) throw new PortainerError(413, "Request body too large");
-    chunks.push(chunk);
-  }
-  const body = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, at);
-    at += chunk.length;
-  }
-  return body;
+  const { bytes, truncated } = await readBounded(message, LARGEST_BODY);
+  if (truncated) throw new PortainerError(413, "Request body too large");
+  return bytes;
 }
 
 async function send(response: Response, out: ServerResponse, signal: AbortSignal): Promise<void> {

@@ -1,3 +1,4 @@
+import { readBounded } from "../../../shared/http/read-bounded.ts";
 import { askPermissions } from "./authorization.ts";
 import type { Context } from "./context.ts";
 import type { Broadcast } from "./protocol.ts";
@@ -115,8 +116,8 @@ async function broadcastOne(
 ): Promise<Response> {
   const isPrivate = new URL(request.url).searchParams.get("private") === "true";
   const type = request.headers.get("content-type")?.split(";")[0]?.trim();
-  const bytes = await readBytes(request, context.limits.payloadBytes);
-  if (bytes === null) return invalid({ payload: ["Payload size exceeds tenant limit"] });
+  const { bytes, truncated } = await readBounded(request.body, context.limits.payloadBytes);
+  if (truncated) return invalid({ payload: ["Payload size exceeds tenant limit"] });
   let broadcast: Broadcast;
   if (type === "application/octet-stream") {
     broadcast = { kind: "binary", event, body: bytes, meta: null };
@@ -177,30 +178,12 @@ function invalid(errors: unknown): Response {
 }
 
 async function readJson(request: Request, mostBytes: number): Promise<unknown> {
-  const bytes = await readBytes(request, mostBytes);
+  const { bytes, truncated } = await readBounded(request.body, mostBytes);
   try {
-    return bytes === null ? null : JSON.parse(new TextDecoder().decode(bytes));
+    return truncated ? null : JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     return null;
   }
-}
-
-/** Null when there is more than `most`; the rest is not read. */
-async function readBytes(request: Request, most: number): Promise<Uint8Array | null> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.length;
-    if (size > most) return null;
-    chunks.push(chunk);
-  }
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return bytes;
 }
 
 function isJson(text: string): boolean {

@@ -1,3 +1,5 @@
+import { readBounded } from "../../../../shared/http/read-bounded.ts";
+
 /** What a provider said or did that it should not have; for the log, never for the client. */
 export class ProviderFault extends Error {
   override readonly name = "ProviderFault";
@@ -22,9 +24,10 @@ export async function fetchBounded(
   const signal = AbortSignal.timeout(timeoutMs);
   try {
     const response = await fetch(url, { ...init, redirect: "error", signal });
-    const body = await readBounded(response, origin);
+    const { bytes, truncated } = await readBounded(response.body, MAX_BYTES);
+    if (truncated) throw new ProviderFault(`${origin} answered with too much`);
     const { status, headers } = response;
-    return new Response(status === 204 || status === 304 ? null : body, { status, headers });
+    return new Response(status === 204 || status === 304 ? null : bytes, { status, headers });
   } catch (cause) {
     if (cause instanceof ProviderFault) throw cause;
     const reason = signal.aborted
@@ -53,21 +56,4 @@ export async function fetchJson(url: string | URL, init: RequestInit = {}): Prom
   } catch {
     throw new ProviderFault(`${origin}${pathname} answered with something other than JSON`);
   }
-}
-
-async function readBounded(response: Response, origin: string): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_BYTES) throw new ProviderFault(`${origin} answered with too much`);
-    chunks.push(chunk);
-  }
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return whole;
 }
