@@ -1,9 +1,9 @@
-/** A message of Phoenix's protocol, version 1.0.0: what a client sends as JSON to join a channel. */
-export interface JoinMessage {
-  topic: string;
+import { askRealtime, type PhoenixMessage, realtimeUrl } from "../../shared/realtime/ask.ts";
+
+/** What a client sends as JSON to join a channel. */
+export interface JoinMessage extends PhoenixMessage {
   event: "phx_join";
   payload: { config: Record<string, unknown>; access_token: string };
-  ref: string;
   join_ref: string;
 }
 
@@ -33,50 +33,17 @@ const TIMEOUT_MS = 5_000;
 
 /** Realtime of the project, over its WebSocket. */
 export function createRealtimeService(options: RealtimeServiceOptions): RealtimeService {
-  const address = (projectUrl: string, apikey: string | null): string => {
-    const url = new URL(`${projectUrl.replace(/^http/, "ws")}/realtime/v1/websocket`);
-    url.search = new URLSearchParams({ ...(apikey !== null && { apikey }), vsn: "1.0.0" })
-      .toString();
-    return url.toString();
-  };
-
+  const { projectUrl, publicUrl, apiKey, publicKey, timeoutMs = TIMEOUT_MS } = options;
   return {
-    url: address(options.publicUrl, options.publicKey),
-    tryJoin(message) {
-      return new Promise((resolve) => {
-        const socket = new WebSocket(address(options.projectUrl, options.apiKey));
-        const end = (result: JoinResult) => {
-          clearTimeout(timer);
-          socket.onopen =
-            socket.onmessage =
-            socket.onerror =
-            socket.onclose =
-              null;
-          socket.close();
-          resolve(result);
-        };
-        const timer = setTimeout(() => end("unreachable"), options.timeoutMs ?? TIMEOUT_MS);
-        socket.onopen = () => socket.send(JSON.stringify(message));
-        socket.onmessage = ({ data }) => {
-          const reply = readReply(data);
-          if (reply !== null) end(reply);
-        };
-        socket.onerror = socket.onclose = () => end("unreachable");
-      });
+    url: realtimeUrl(publicUrl, publicKey),
+    async tryJoin(message) {
+      const signal = AbortSignal.timeout(timeoutMs);
+      const reply = await askRealtime(realtimeUrl(projectUrl, apiKey), message, signal);
+      if (reply === null) return "unreachable";
+      if (reply.isOk) return "joined";
+      return reply.reason?.startsWith("ConnectionRateLimitReached")
+        ? "too_many_connections"
+        : "refused";
     },
   };
-}
-
-/** What the answer to the join says; null for any other message. */
-function readReply(data: unknown): JoinResult | null {
-  try {
-    const { event, payload } = JSON.parse(String(data));
-    if (event !== "phx_reply") return null;
-    if (payload.status === "ok") return "joined";
-    return String(payload.response?.reason).startsWith("ConnectionRateLimitReached")
-      ? "too_many_connections"
-      : "refused";
-  } catch {
-    return null;
-  }
 }
