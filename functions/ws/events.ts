@@ -1,4 +1,8 @@
 import type { RealtimePostgresChangesPayload } from "@supabase/supabase-js";
+import type { MetricsRow } from "../../shared/contract/facts.ts";
+import { measurement3 } from "../../shared/contract/measurements.ts";
+import { stateWord } from "../../shared/contract/states.ts";
+import { isoTime } from "../../shared/contract/times.ts";
 import type { Topic } from "./messages.ts";
 
 export type Row = Record<string, unknown>;
@@ -58,7 +62,7 @@ export function createStatusMemory(): StatusMemory {
 /** The message a change means to whoever follows `topic`; null when it means nothing to it. */
 export function toMessage(topic: Topic, change: Change, memory: StatusMemory): EventMessage | null {
   const row = change.new as Row;
-  const timestamp = String(row.timestamp ?? row.updated_at ?? change.commit_timestamp);
+  const timestamp = time(row.timestamp ?? row.updated_at) ?? change.commit_timestamp;
   switch (change.table) {
     case "agents": {
       const payload = agentStatus(change, row);
@@ -83,6 +87,11 @@ export function toMessage(topic: Topic, change: Change, memory: StatusMemory): E
   }
 }
 
+/** As all answers write it. */
+function time(value: unknown): string | null {
+  return isoTime(value as string | null | undefined);
+}
+
 /** Seed 000 names the kind in `type`; seed 004 names the event it was asked for. */
 function named(
   topic: Topic,
@@ -104,15 +113,15 @@ function agentStatus(change: Change, row: Row): Row | null {
   return {
     agent_id: row.id,
     name: row.name,
-    status: row.deleted_at === null ? row.status : "deleted",
-    last_activity: row.last_activity_at,
+    status: row.deleted_at === null ? stateWord(3, String(row.status)) : "deleted",
+    last_activity: time(row.last_activity_at),
   };
 }
 
 function deploymentStatus(row: Row): Row {
   return {
     agent_id: row.agent_id,
-    status: row.state,
+    status: stateWord(3, String(row.state)),
     replicas: { desired: row.replicas_desired, running: row.replicas_ready },
     url: row.url,
     health: (row.health as Row | null)?.status ?? null,
@@ -128,11 +137,20 @@ function containerEvent(row: Row): Row {
     container_id: row.container_id,
     container_name: row.container_name,
     details: row.details,
-    timestamp: row.timestamp,
+    timestamp: time(row.timestamp),
   };
 }
 
+/** In the units of `GET /api/agents/{id}`, which the reader of this stream has asked before. */
 function metricUpdate(row: Row): Row {
-  const { containers: _, user_id: __, ...figures } = row;
-  return figures;
+  const { agent_id, timestamp, replicas, requests_total, requests_failed, response_time_ms } = row;
+  return {
+    agent_id,
+    timestamp: time(timestamp),
+    replicas,
+    ...measurement3(row as unknown as MetricsRow),
+    requests_total,
+    requests_failed,
+    response_time_ms,
+  };
 }

@@ -26,7 +26,7 @@ export interface SessionOptions {
 export interface SessionLimits {
   /** From the connection to the first valid token. */
   authenticateMs: number;
-  /** Without a word of the client. */
+  /** Without a word of a client that follows nothing; of others the protocol's own pings tell whether they live. */
   idleMs: number;
   messageBytes: number;
   messagesPerMinute: number;
@@ -82,6 +82,7 @@ export function createSession(client: Client, options: SessionOptions): Session 
   };
   const waitForWords = () => {
     clearTimeout(idle);
+    if (followed.size > 0) return;
     idle = setTimeout(() => leave(CLOSE.idle, "idle"), limits.idleMs);
   };
   const authenticateInTime = setTimeout(() => {
@@ -155,6 +156,7 @@ export function createSession(client: Client, options: SessionOptions): Session 
     const key = `${asked} ${message.agent_id ?? ""}`;
     if (message.type === "unsubscribe") {
       followed.delete(key);
+      waitForWords();
       await (own === null ? feed!.unfollow(topic!, message.agent_id) : feed!.unfollowChannel(own));
       return client.send({ type: "unsubscribed", ...name, ...scope });
     }
@@ -168,6 +170,7 @@ export function createSession(client: Client, options: SessionOptions): Session 
       () => own === null ? feed!.follow(topic!, message.agent_id) : feed!.followChannel(own),
     );
     followed.add(key);
+    waitForWords();
     client.send({ type: "subscribed", ...name, ...scope });
   }
 

@@ -293,7 +293,22 @@ describe("limits", () => {
     expect(bench.closed).toMatchObject([{ code: 1009 }]);
   });
 
-  test("a silent client is disconnected, and what it followed is let go", async () => {
+  test("a silent client that follows something is kept, as the sample of seed 000 is silent", async () => {
+    const bench = open({ limits: { idleMs: 1_000 } });
+    await bench.say({ type: "subscribe", channel: "agent_status", token: "alice" });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(bench.closed).toEqual([]);
+  });
+
+  test("a silent client that follows nothing any more is disconnected", async () => {
+    const bench = open({ token: "alice", limits: { idleMs: 1_000 } });
+    await bench.say({ type: "subscribe", channel: "agent_status" });
+    await bench.say({ type: "unsubscribe", channel: "agent_status" });
+    await vi.advanceTimersByTimeAsync(1_001);
+    expect(bench.closed).toMatchObject([{ code: 4408 }]);
+  });
+
+  test("a silent client that follows nothing is disconnected, and its feed closed", async () => {
     const bench = open({ token: "alice", limits: { idleMs: 1_000 } });
     await vi.advanceTimersByTimeAsync(1_001);
     expect(bench.closed).toMatchObject([{ code: 4408 }]);

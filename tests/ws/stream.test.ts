@@ -96,6 +96,17 @@ describe("the sample of seed 000", () => {
     }]);
   });
 
+  test("hears the state in the words of REST", async () => {
+    const user = await signUp();
+    const agent = await createAgent(user);
+    const stream = await follow(user);
+    await sql`update public.agents set status = 'deployed' where id = ${agent}`;
+    await expect.poll(() => stream.messages, POLL).toMatchObject([{
+      type: "agent_status_update",
+      payload: { agent_id: agent, status: "running" },
+    }]);
+  });
+
   test("hears of a container's event", async () => {
     const user = await signUp();
     const agent = await createAgent(user);
@@ -112,11 +123,19 @@ describe("the sample of seed 000", () => {
     const agent = await createAgent(user);
     const stream = await follow(user);
     await sql`
-      insert into public.agent_metrics (agent_id, user_id, replicas, cpu_usage, memory_usage)
-      values (${agent}, ${user.id}, 1, 0.45, 268435456)`;
+      insert into public.agent_metrics (agent_id, user_id, replicas, cpu_usage, cpu_limit, memory_usage, requests_per_minute)
+      values (${agent}, ${user.id}, 1, 0.2, 0.5, 268435456, 12.345)`;
     await expect.poll(() => stream.messages, POLL).toMatchObject([{
       type: "metric_update",
-      payload: { agent_id: agent, replicas: 1, cpu_usage: 0.45, memory_usage: 268435456 },
+      payload: {
+        agent_id: agent,
+        replicas: 1,
+        // In the units of REST: percent of the limit, and megabytes.
+        cpu_usage: 40,
+        memory_usage: 256,
+        requests_per_minute: 12.3,
+        timestamp: expect.stringMatching(/Z$/),
+      },
     }]);
   });
 

@@ -2,21 +2,13 @@ import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type {
   AnswerContext,
   ContainerRow,
-  MetricsRow,
   ServiceRow,
   SnapshotFacts,
 } from "../../../shared/contract/facts.ts";
+import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { healthWord, stateWord } from "../../../shared/contract/states.ts";
 import { isoTime, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
-import {
-  isRunning,
-  megabytes,
-  percentOf,
-  replicaHealth,
-  responseTime,
-  stateOf,
-  uptimeSeconds,
-} from "./figures.ts";
+import { isRunning, replicaHealth, responseTime, stateOf, uptimeSeconds } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
 import { isRealTimeActive } from "./real-time.ts";
 
@@ -41,20 +33,6 @@ function service3(service: ServiceRow): JsonObject {
       target: port.target,
       protocol: port.protocol,
     })),
-  };
-}
-
-/** Seed 000's figures: CPU in percent of the limit, memory in MB, uptime in seconds. */
-export function metrics3(metrics: MetricsRow | null, uptime: number | null): JsonObject {
-  return {
-    cpu_usage: percentOf(metrics?.cpu_usage ?? null, metrics?.cpu_limit ?? null),
-    memory_usage: megabytes(metrics?.memory_usage ?? null),
-    memory_limit: megabytes(metrics?.memory_limit ?? null),
-    network_rx: metrics?.network_rx ?? null,
-    network_tx: metrics?.network_tx ?? null,
-    requests_per_minute: metrics?.requests_per_minute ?? null,
-    error_rate: metrics?.error_rate ?? null,
-    uptime,
   };
 }
 
@@ -103,7 +81,7 @@ function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
         containers: (deployment?.containers ?? []).map((container) => container3(container, now)),
         services: (deployment?.services ?? []).map(service3),
       },
-      metrics: metrics3(facts.metrics, uptimeSeconds(deployment, now)),
+      metrics: { ...measurement3(facts.metrics), uptime: uptimeSeconds(deployment, now) },
       health: {
         status: healthWord(3, deployment?.health.status),
         last_check: isoTime(deployment?.health.last_check),

@@ -5,26 +5,8 @@ import type {
   MetricsRow,
   ReportedFacts,
 } from "../../../shared/contract/facts.ts";
+import { rounded } from "../../../shared/contract/measurements.ts";
 import { secondsBetween } from "../../../shared/contract/times.ts";
-
-const MEBIBYTE = 1024 * 1024;
-
-/** A number with at most so many decimals. */
-export function rounded(value: number, digits: number): number {
-  const factor = 10 ** digits;
-  return Math.round(value * factor) / factor;
-}
-
-/** Share of the limit in percent with one decimal; null when either is unknown. */
-export function percentOf(usage: number | null, limit: number | null): number | null {
-  if (usage === null || limit === null || limit <= 0) return null;
-  return rounded((usage / limit) * 100, 1);
-}
-
-/** Edition 3's unit of memory: bytes → MB of 1024 × 1024, so that `1Gi` is 1024. */
-export function megabytes(bytes: number | null): number | null {
-  return bytes === null ? null : rounded(bytes / MEBIBYTE, 1);
-}
 
 const SIZES = ["B", "KB", "MB", "GB", "TB", "PB"];
 

@@ -1,8 +1,9 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { AnswerContext, ListFacts } from "../../../shared/contract/facts.ts";
+import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { stateWord } from "../../../shared/contract/states.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import { megabytes, percentOf, stateOf } from "./figures.ts";
+import { stateOf } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
 
 /** A page of agents and where it lies. */
@@ -39,6 +40,7 @@ function entry2({ agent, deployment }: Entry, { platform }: AnswerContext): Json
 
 function entry3({ agent, deployment, metrics }: Entry): JsonObject {
   const containers = deployment?.containers ?? [];
+  const { cpu_usage, memory_usage, requests_per_minute } = measurement3(metrics);
   return {
     id: agent.id,
     name: agent.name,
@@ -50,11 +52,7 @@ function entry3({ agent, deployment, metrics }: Entry): JsonObject {
       healthy: containers.filter((each) => each.health === "healthy").length,
       unhealthy: containers.filter((each) => each.health === "unhealthy").length,
     },
-    metrics: {
-      cpu_usage: percentOf(metrics?.cpu_usage ?? null, metrics?.cpu_limit ?? null),
-      memory_usage: megabytes(metrics?.memory_usage ?? null),
-      requests_per_minute: metrics?.requests_per_minute ?? null,
-    },
+    metrics: { cpu_usage, memory_usage, requests_per_minute },
   };
 }
 

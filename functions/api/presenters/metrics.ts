@@ -1,7 +1,7 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { MetricsRow } from "../../../shared/contract/facts.ts";
+import { megabytes, percentOf } from "../../../shared/contract/measurements.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import { megabytes, percentOf } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
 
 interface Point {

@@ -1,13 +1,15 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { SearchFacts } from "../../../shared/contract/facts.ts";
+import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { stateWord } from "../../../shared/contract/states.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import { megabytes, percentOf, stateOf } from "./figures.ts";
+import { stateOf } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
 
 function result(
   { agent, deployment, metrics, ...found }: SearchFacts["results"][number],
 ): JsonObject {
+  const { cpu_usage, memory_usage } = measurement3(metrics);
   return {
     id: agent.id,
     name: agent.name,
@@ -16,10 +18,7 @@ function result(
     platform: agent.platforms[0] ?? null,
     created_at: isoTime(agent.created_at),
     last_activity: isoTime(agent.last_activity_at),
-    metrics: {
-      cpu_usage: percentOf(metrics?.cpu_usage ?? null, metrics?.cpu_limit ?? null),
-      memory_usage: megabytes(metrics?.memory_usage ?? null),
-    },
+    metrics: { cpu_usage, memory_usage },
     relevance_score: found.relevance_score,
     highlighted_fields: { ...found.highlighted_fields },
   };

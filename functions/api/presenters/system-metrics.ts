@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { AnswerContext } from "../../../shared/contract/facts.ts";
-import { percentOf, rounded } from "./figures.ts";
+import { percentOf, rounded } from "../../../shared/contract/measurements.ts";
 import type { Presenters } from "./presenter.ts";
 
 interface Resource {
