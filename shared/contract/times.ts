@@ -21,29 +21,56 @@ export type Interval = keyof typeof INTERVALS;
 // An ISO time must say its zone: without one the meaning would depend on where a function runs.
 const ISO = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2}))?$/;
 
+/** The moment when its year has four digits, as in every text that we write or send to the database. */
+function withinYears(moment: Date): Date | null {
+  const year = moment.getUTCFullYear();
+  return year >= 1 && year <= 9999 ? moment : null;
+}
+
+/**
+ * Reads an ISO 8601 time with its zone, or a day, which begins in UTC.
+ * @returns null for any other text, for a day that no calendar has, and outside the years 1 to 9999
+ */
+export function parseIsoTime(text: string): Date | null {
+  if (!ISO.test(text)) return null;
+  const day = text.slice(0, 10);
+  // `Date` takes 30 February for 1 March.
+  if (isoTime(`${day}T00:00:00Z`)?.slice(0, 10) !== day) return null;
+  return withinYears(new Date(text));
+}
+
 /**
  * Reads `since`: an ISO 8601 time (seed 000) or how long ago, `1h`, `30m` (seeds 001, 002).
  * @returns the moment, or null when it is neither
  */
 export function parseSince(text: string, now: Date): Date | null {
   const ago = /^(\d{1,6})([smhd])$/.exec(text);
-  if (ago !== null) return new Date(now.getTime() - Number(ago[1]) * UNIT[ago[2]!]!);
-  if (!ISO.test(text)) return null;
-  const moment = new Date(text);
-  return Number.isNaN(moment.getTime()) ? null : moment;
+  if (ago === null) return parseIsoTime(text);
+  return withinYears(new Date(now.getTime() - Number(ago[1]) * UNIT[ago[2]!]!));
 }
 
+type Time = string | Date | null | undefined;
+
 /** A database time as ISO 8601 in UTC with `Z`, or null when there is none. */
-export function isoTime(value: string | Date | null | undefined): string | null {
+export function isoTime(value: Time): string | null {
   if (value === null || value === undefined) return null;
   const moment = value instanceof Date ? value : new Date(value);
   return Number.isNaN(moment.getTime()) ? null : moment.toISOString();
 }
 
+const inOrder = (times: readonly Time[]) =>
+  times.map(isoTime).filter((time) => time !== null).sort();
+
+/** The first of the times that are known, or null. */
+export const earliest = (times: readonly Time[]): string | null => inOrder(times)[0] ?? null;
+
+/** The last of the times that are known, or null. */
+export const latest = (times: readonly Time[]): string | null => inOrder(times).at(-1) ?? null;
+
 /** Whole seconds between two times, never negative; null when either is unknown. */
 export function secondsBetween(
-  from: string | Date | null | undefined,
-  to: string | Date | null | undefined,
+  from: Time,
+  to: Time,
 ): number | null {
   const start = isoTime(from);
   const end = isoTime(to);

@@ -80,6 +80,10 @@ begin
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters',
       '{"limit": "limit must be from 0 to 100 and offset at least 0"}', 400);
   end if;
+  if reached = 'own' and list_agents.owner <> (select auth.uid()) then
+    perform private.raise_error('PERMISSION_DENIED', 'Listing the agents of others needs the permission agents:read_all.',
+      '{"permission": "agents:read_all"}', 403, 'Leave owner out for your own agents.');
+  end if;
   -- Two branches with plans of their own: one plan for both could not use an index.
   if only_owner is not null then
     select coalesce(jsonb_agg(p.card), '[]') into page from (
@@ -137,7 +141,25 @@ begin
 end;
 $$;
 comment on function public.list_agents is
-  'A page of agents, newest first (seeds 000–002) → {agents: [{agent, deployment, metrics}], total, limit, offset, summary {total_agents, running, stopped, deploying, failed, by_state}}. status: words of agents.status or deployments.state; owner: for those who may see all. row_limit 0–100. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400.';
+  'A page of agents, newest first (seeds 000–002) → {agents: [{agent, deployment, metrics}], total, limit, offset, summary {total_agents, running, stopped, deploying, failed, by_state}}. status: words of agents.status or deployments.state; owner: one''s own id, or another''s for those who may see all. row_limit 0–100. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400.';
+
+create function private.require_monitored(agent_id uuid) returns void
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  perform private.require_permission('monitoring:read');
+  if not exists (
+    select from public.agents a
+    where a.id = require_monitored.agent_id and a.deleted_at is null
+      and a.user_id between private.owner_bound('monitoring:read', 'lowest') and private.owner_bound('monitoring:read', 'highest')
+  ) then
+    perform private.raise_agent_not_found(require_monitored.agent_id);
+  end if;
+end;
+$$;
+comment on function private.require_monitored is
+  'Raises PERMISSION_DENIED (403) without monitoring:read, and AGENT_NOT_FOUND (404) for an agent that the caller may not monitor. Definer: a key that may only monitor reads no row of agents.';
 
 create function private.log_cursor(line jsonb) returns text
 language sql immutable
@@ -191,10 +213,7 @@ declare
   from_time timestamptz;
   from_id bigint;
 begin
-  perform private.require_permission('monitoring:read');
-  if not exists (select from public.agents a where a.id = agent_log_lines.agent_id) then
-    perform private.raise_agent_not_found(agent_log_lines.agent_id);
-  end if;
+  perform private.require_monitored(agent_log_lines.agent_id);
   if row_limit is null or row_limit not between 1 and 1000 then
     faults := faults || '{"lines": "lines must be from 1 to 1000"}';
   end if;
@@ -342,10 +361,7 @@ declare
   most constant integer := (private.setting('collection', 'max_data_points'))::int;
   series jsonb;
 begin
-  perform private.require_permission('monitoring:read');
-  if not exists (select from public.agents a where a.id = agent_metric_series.agent_id) then
-    perform private.raise_agent_not_found(agent_metric_series.agent_id);
-  end if;
+  perform private.require_monitored(agent_metric_series.agent_id);
   if bin is null or bin < interval '1 second' or since is null or floor(extract(epoch from now() - since) / extract(epoch from bin)) > most then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', jsonb_build_object('interval',
       format('interval is too short for the timeframe: a series has at most %s data points', most)), 400, 'Ask for a longer interval.');
@@ -424,7 +440,7 @@ comment on function public.agent_metric_series is
   'Measurements of an agent since a time in bins, which begin at whole multiples of their length (seed 000) → {cpu (percent of the limit), memory (bytes; with limit), requests_per_minute, error_rate, response_time_ms: each {current (last sample), average (over samples), max, min, data_points [{timestamp, value (average), min, max}]}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. A bin without samples has no data point; what was not measured is null. At most settings collection.max_data_points bins. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
 
 grant select on private.agent_cards to authenticated, service_role;
-grant execute on function private.cluster_face, private.log_cursor, private.log_total, private.log_hour, private.metric_parts,
+grant execute on function private.cluster_face, private.require_monitored, private.log_cursor, private.log_total, private.log_hour, private.metric_parts,
   private.metric_figure to authenticated, service_role;
 grant execute on function public.agent_snapshot, public.list_agents, public.agent_log_lines, public.agent_metric_series
   to authenticated, service_role;

@@ -54,18 +54,21 @@ describe("a stranger", () => {
     expect(shape(theirs, agent)).toBe(shape(nobodys, none));
   });
 
-  it("sees none of them in a list, also when naming the owner", async () => {
-    const answer = await test.call("GET", `/api/agents?owner=${owner.userId}`, {
-      as: stranger,
-      edition: 1,
-    });
-    expect(answer.json.agents ?? []).toEqual([]);
+  it("sees none of them in a list, and may not name the owner", async () => {
+    const list = (query: string) =>
+      test.call("GET", `/api/agents${query}`, { as: stranger, edition: 1 });
+    expect((await list("")).json).toMatchObject({ agents: [], total: 0 });
+    expect((await list(`?owner=${stranger.userId}`)).json).toMatchObject({ agents: [], total: 0 });
+    for (const name of [owner.userId, crypto.randomUUID()]) {
+      const refused = await list(`?owner=${name}`);
+      expect([refused.status, refused.json.error.code]).toEqual([403, "INSUFFICIENT_PERMISSIONS"]);
+    }
   });
 
   it("gets 404 for what cannot be an id", async () => {
     const answer = await test.call("GET", "/api/agents/agent-123abc", { as: stranger, edition: 1 });
     expect(answer.status).toBe(404);
-    expect(answer.json.error.message).toContain("agent-123abc");
+    expect(answer.json.error.message).toBe("Agent with ID 'agent-123abc' not found");
   });
 });
 
@@ -202,6 +205,19 @@ describe("an API key", () => {
     const writer = await test.apiKey(owner, { permissions: ["agents:write"] });
     const answer = await test.call("GET", "/api/agents", { as: writer, edition: 2 });
     expect([answer.status, answer.json.error.code]).toEqual([403, "INSUFFICIENT_PERMISSIONS"]);
+  });
+
+  it("that may only monitor reads figures and logs of its owner's agents", async () => {
+    const monitor = await test.apiKey(owner, { permissions: ["monitoring:read"] });
+    const others = await test.apiKey(stranger, { permissions: ["monitoring:read"] });
+    for (const what of ["metrics", "logs"]) {
+      const path = `/api/agents/${agent}/${what}`;
+      const answer = await test.call("GET", path, { as: monitor, edition: 1 });
+      expect([what, answer.status, answer.json.agentId]).toEqual([what, 200, agent]);
+      expect((await test.call("GET", path, { as: others, edition: 1 })).status).toBe(404);
+    }
+    expect((await test.call("GET", `/api/agents/${agent}/status`, { as: monitor })).status)
+      .toBe(403);
   });
 
   it("cannot make a key that can do more than itself", async () => {

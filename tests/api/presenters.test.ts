@@ -111,6 +111,28 @@ describe("one agent", () => {
     });
   });
 
+  it("is starting, not unhealthy, while none of its replicas has come up", () => {
+    const statusOf = (state: string, replicas_ready: number) =>
+      presentAgent[1](
+        { ...snapshot, deployment: { ...snapshot.deployment!, state, replicas_ready } },
+        context,
+      );
+    const replicas = (status: string, readyReplicas: number) => ({
+      health: { kubernetes: { status, replicas: 3, readyReplicas } },
+    });
+    expect(statusOf("deploying", 0)).toMatchObject(replicas("STARTING", 0));
+    expect(statusOf("running", 0)).toMatchObject(replicas("UNHEALTHY", 0));
+    expect(statusOf("running", 1)).toMatchObject(replicas("DEGRADED", 1));
+  });
+
+  it("was not updated before it was deployed", () => {
+    const deployment = { ...snapshot.deployment!, updated_at: "2024-01-15T10:34:59.990Z" };
+    expect(presentAgent[1]({ ...snapshot, deployment }, context)).toMatchObject({
+      deployedAt: "2024-01-15T10:35:00.000Z",
+      lastUpdated: "2024-01-15T10:35:00.000Z",
+    });
+  });
+
   it("is edition 2's", () => {
     expect(two.status2.parse(presentAgent[2](snapshot, context))).toMatchObject({
       name: "market-watcher",

@@ -7,7 +7,7 @@ import type {
 } from "../../../shared/contract/facts.ts";
 import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { healthWord, stateWord } from "../../../shared/contract/states.ts";
-import { isoTime, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
+import { isoTime, latest, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
 import { isRunning, replicaHealth, responseTime, stateOf, uptimeSeconds } from "./figures.ts";
 import type { Presenters } from "./presenter.ts";
 import { isRealTimeActive } from "./real-time.ts";
@@ -115,7 +115,8 @@ function status1(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
       },
     },
     deployedAt: isoTime(deployment?.deployed_at),
-    lastUpdated: isoTime(deployment?.updated_at ?? agent.updated_at),
+    lastUpdated: latest([deployment?.updated_at, deployment?.deployed_at]) ??
+      isoTime(agent.updated_at),
     error: (deployment?.error ?? null) as JsonObject | null,
   };
 }

@@ -45,11 +45,18 @@ function codeFor(edition: Edition, error: ApiError): ErrorCode {
   return CODE_OF_EDITION[error.code]?.[edition] ?? error.code;
 }
 
+/** Seed 002 says of an agent that is not found that access may be denied; seed 001 does not. */
+function messageFor(edition: Edition, { code, message }: ApiError): string {
+  return edition === 1 && code === "AGENT_NOT_FOUND"
+    ? message.replace(/ or access denied$/, "")
+    : message;
+}
+
 function renderError(edition: Edition, error: ApiError, context: ErrorContext): JsonObject {
   const details = error.details as JsonObject | null;
   const common = {
     code: codeFor(edition, error),
-    message: error.message,
+    message: messageFor(edition, error),
     timestamp: context.now.toISOString(),
   };
   switch (edition) {

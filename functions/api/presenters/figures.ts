@@ -50,12 +50,16 @@ export function responseTime(
   return milliseconds === null ? null : `${Math.round(milliseconds)}ms`;
 }
 
+/** While these last, that no replica is ready yet is no fault. */
+const COMING_UP = new Set(["queued", "deploying"]);
+
 /** `HEALTHY` when all wanted replicas are ready; null where none are wanted. */
 export function replicaHealth(deployment: DeploymentRow | null): string | null {
   if (deployment === null || deployment.state === "stopped") return null;
   const { replicas_desired: desired, replicas_ready: ready } = deployment;
   if (desired === 0) return null;
   if (ready >= desired) return "HEALTHY";
+  if (COMING_UP.has(deployment.state)) return "STARTING";
   return ready > 0 ? "DEGRADED" : "UNHEALTHY";
 }
 

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { AnswerContext } from "../../../shared/contract/facts.ts";
-import { isoTime, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
+import { earliest, isoTime, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
 import type { PlatformHealth } from "../../../shared/database/health-monitor.ts";
 import {
   type HealthStatus,
@@ -59,12 +59,6 @@ function sum(values: readonly (Count | undefined)[]): Count {
 function slowest(values: readonly Count[]): Count {
   const known = values.filter((value) => value !== null);
   return known.length === 0 ? null : Math.max(...known);
-}
-
-/** The time since when all of it is known. */
-function earliest(times: readonly (string | null)[]): string | null {
-  const known = times.map(isoTime).filter((time) => time !== null).sort();
-  return known[0] ?? null;
 }
 
 interface ClusterGroup {
