@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { durationSeconds, HEALTH_INTERVAL_SECONDS } from "./durations.ts";
 import { parseQuantity } from "./quantities.ts";
+import { parseIsoTime } from "./times.ts";
 
 /**
  * Request bodies of the agent routes. One schema takes the bodies of all three editions, because a
@@ -42,6 +43,14 @@ export function jsonObject(maxBytes: number) {
       return !json.includes("\\u0000") && !/\\ud[89a-f]/i.test(json);
     }, "must be plain text");
 }
+
+/** A time, handed on in UTC. */
+export const isoTimeText = z.string().transform((text, context) => {
+  const moment = parseIsoTime(text);
+  if (moment !== null) return moment.toISOString();
+  context.addIssue({ code: "custom", message: "must be an ISO 8601 time with its zone" });
+  return z.NEVER;
+});
 
 const variableName = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 
@@ -266,16 +275,20 @@ export const scanAgentBody = z.strictObject({
 
 const ROLES = ["user", "operator", "admin"] as const;
 
-/** Body of `POST /api/auth/generate-key` (seed 001); `permissions` and `expiresAt` are ours. */
+/**
+ * Body of `POST /api/auth/generate-key` (seed 001), where `username` and `email` say whose key it is;
+ * `label`, `permissions` and `expiresAt` are ours.
+ */
 export const generateKeyBody = z.strictObject({
-  username: text(100).optional(),
-  email: z.email("must be an email address").max(320).optional(),
+  username: name.optional(),
+  email: z.email("must be an email address").max(320, "must be at most 320 characters").optional(),
+  label: name.optional(),
   role: z.string("must be USER, OPERATOR or ADMIN").transform((word) => word.toLowerCase()).pipe(
     z.enum(ROLES, "must be USER, OPERATOR or ADMIN"),
   ).optional(),
   permissions: z.array(
     z.string().regex(/^[a-z_]+:([a-z_]+|\*)$/, "must be a permission such as agents:read"),
-  ).min(1, "must name a permission").max(100).optional(),
-  expiresAt: z.iso.datetime({ offset: true, error: "must be an ISO 8601 time" }).optional(),
+  ).min(1, "must name a permission").max(100, "must be at most 100 permissions").optional(),
+  expiresAt: isoTimeText.optional(),
 }, "must be an object");
 export type GenerateKeyBody = z.output<typeof generateKeyBody>;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isoTimeText } from "./agent-requests.ts";
 
 /**
  * Bodies by which agents report. What a line, a figure or a message must be is checked in one place, in
@@ -41,6 +42,5 @@ export const reportConversationBody = z.strictObject({
 /** `POST /api/agents/{id}/keys`. */
 export const createAgentKeyBody = z.strictObject({
   label: name.optional(),
-  expires_at: z.iso.datetime({ offset: true, message: "must be an ISO 8601 time with its zone" })
-    .optional(),
+  expires_at: isoTimeText.optional(),
 }, "must be an object");

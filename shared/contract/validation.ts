@@ -3,6 +3,16 @@ import { validationError } from "./errors.ts";
 
 type Issue = z.core.$ZodIssue;
 
+/** What a value of the wrong type should be, where a schema has no words of its own for it. */
+const WANTED: Record<string, string> = {
+  string: "must be text",
+  number: "must be a number",
+  boolean: "must be true or false",
+  array: "must be a list",
+  object: "must be an object",
+  record: "must be an object",
+};
+
 function collect(issue: Issue, base: PropertyKey[], fields: Record<string, string>): void {
   const path = [...base, ...issue.path];
   const at = path.map(String).join(".") || "body";
@@ -34,7 +44,10 @@ export function parseInput<Schema extends z.ZodType>(
   schema: Schema,
   input: unknown,
 ): z.output<Schema> {
-  const result = schema.safeParse(input, { reportInput: true });
+  const result = schema.safeParse(input, {
+    reportInput: true,
+    error: (issue) => issue.code === "invalid_type" ? WANTED[issue.expected] : undefined,
+  });
   if (result.success) return result.data;
   const fields: Record<string, string> = {};
   for (const issue of result.error.issues) collect(issue, [], fields);

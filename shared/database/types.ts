@@ -1740,6 +1740,7 @@ export type Database = {
           "label"?: string;
           "permissions"?: (string)[];
           "role"?: string;
+          "username"?: string;
         };
         Returns: Json;
       };

@@ -60,7 +60,7 @@ comment on function private.mint_api_key is
   'Makes a key, with the default lifetime when no expiry is given → {api_key, key_id, expires_at, role, permissions, user_id}. Definer: writes digests; callers checked the right.';
 
 create function private.generate_api_key(
-  label text, role text, permissions text[], expires_at timestamptz, email text
+  label text, role text, permissions text[], expires_at timestamptz, email text, username text
 ) returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -68,25 +68,39 @@ as $$
 declare
   owner uuid := (select auth.uid());
   owner_role text;
+  owner_name text;
   wanted_role text := lower(nullif(trim(generate_api_key.role), ''));
+  wanted_email constant text := lower(nullif(trim(generate_api_key.email), ''));
+  wanted_name constant text := lower(nullif(trim(generate_api_key.username), ''));
   granted text[];
   made jsonb;
 begin
   if owner is null then
     perform private.raise_error('PERMISSION_DENIED', 'Sign in to make an API key.', null, 401);
   end if;
-  if nullif(trim(generate_api_key.email), '') is not null
-    and not exists (select from auth.users u where u.id = owner and lower(u.email) = lower(trim(generate_api_key.email)))
-  then
-    perform private.require_permission('users:write');
-    select u.id into owner from auth.users u where lower(u.email) = lower(trim(generate_api_key.email));
+  -- The address says whose key it is, or else the name.
+  if not exists (
+    select from auth.users u join public.profiles p on p.id = u.id
+    where u.id = owner and case
+      when wanted_email is not null then lower(u.email) = wanted_email else coalesce(lower(p.username) = wanted_name, true) end
+  ) then
+    if not private.has_permission('users:write') then
+      perform private.raise_error('PERMISSION_DENIED', 'A key for another user needs the permission users:write.',
+        '{"permission": "users:write"}', 403, 'Leave username and email out for a key of your own.');
+    end if;
+    select u.id into owner from auth.users u join public.profiles p on p.id = u.id
+    where case when wanted_email is not null then lower(u.email) = wanted_email else lower(p.username) = wanted_name end;
     if owner is null then
-      perform private.raise_error('VALIDATION_ERROR', 'No user has this email address.',
-        jsonb_build_object('email', 'No user has this email address'), 400);
+      perform private.raise_error('VALIDATION_ERROR', 'There is no such user.', case when wanted_email is not null
+        then '{"email": "No user has this email address"}'::jsonb else '{"username": "No user has this name"}' end, 400);
     end if;
   end if;
 
-  select p.role into owner_role from public.profiles p where p.id = owner;
+  select p.role, p.username into owner_role, owner_name from public.profiles p where p.id = owner;
+  if wanted_name <> lower(owner_name) then
+    perform private.raise_error('VALIDATION_ERROR', 'The email address and the name are not of one user.',
+      '{"username": "Is not the name of the user with this email address"}', 400);
+  end if;
   wanted_role := coalesce(wanted_role, owner_role);
   if not exists (select from private.roles r where r.role = wanted_role) then
     perform private.raise_error('VALIDATION_ERROR', 'The role is not known.',
@@ -136,18 +150,18 @@ comment on function private.generate_api_key is 'See public.generate_api_key. De
 
 create function public.generate_api_key(
   label text default null, role text default null, permissions text[] default null,
-  expires_at timestamptz default null, email text default null
+  expires_at timestamptz default null, email text default null, username text default null
 ) returns jsonb
 language sql volatile
 set search_path = ''
 as $$
   select private.generate_api_key(
     generate_api_key.label, generate_api_key.role, generate_api_key.permissions,
-    generate_api_key.expires_at, generate_api_key.email
+    generate_api_key.expires_at, generate_api_key.email, generate_api_key.username
   );
 $$;
 comment on function public.generate_api_key is
-  'Makes an API key (seed 001) → {api_key, key_id, expires_at, role, permissions, user_id}. The key is shown this once. Role: the owner''s or lower. Another user''s email needs users:write. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
+  'Makes an API key (seed 001) → {api_key, key_id, expires_at, role, permissions, user_id}. The key is shown this once. It is the caller''s, or of the user whom email or username names (both: the same one); naming another needs users:write. Role: the owner''s or lower. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
 
 create function private.revoke_api_key(key_id uuid) returns jsonb
 language plpgsql volatile security definer

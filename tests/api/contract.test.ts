@@ -212,6 +212,35 @@ describe("other bodies", () => {
     const body = { username: "admin", email: "admin@example.com", role: "ADMIN" };
     expect(parseInput(generateKeyBody, body).role).toBe("admin");
   });
+
+  it("hands the expiry of a key on in UTC", () => {
+    const read = (expiresAt: string) => parseInput(generateKeyBody, { expiresAt }).expiresAt;
+    expect(read("2030-01-01T01:00:00+02:00")).toBe("2029-12-31T23:00:00.000Z");
+    expect(read("2030-01-01T00:00:00+23:59")).toBe("2029-12-31T00:01:00.000Z");
+  });
+
+  it("says what a value of the wrong type should be", () => {
+    const body = {
+      agentName: 5,
+      description: [],
+      selectedPlugins: [null],
+      platforms: { discord: "token" },
+      personality: "nice",
+      resources: null,
+      framework: {},
+      enabled_tools: "all",
+    };
+    expect(faults(body)).toEqual({
+      agentName: "must be text",
+      description: "must be text",
+      "selectedPlugins.0": "must be text",
+      "platforms.discord": "must be an object",
+      personality: "must be an object",
+      resources: "must be an object",
+      framework: "must be text",
+      enabled_tools: "must be a list",
+    });
+  });
 });
 
 describe("queries", () => {
@@ -259,7 +288,19 @@ describe("queries", () => {
     expect(parseInput(logsQuery(now), { since }).since?.toISOString()).toBe(moment);
   });
 
-  it.each([["yesterday"], ["2024-01-15T10:30:00"], ["2024-13-45T00:00:00Z"], ["1x"], [""]])(
+  it.each([
+    ["yesterday"],
+    ["2024-01-15T10:30:00"],
+    ["2024-13-45T00:00:00Z"],
+    ["2024-02-30"],
+    ["1x"],
+    [""],
+    // What the database could not read: years before 1 and after 9999.
+    ["999999d"],
+    ["0000-01-01T00:00:00Z"],
+    ["0001-01-01T00:00:00+14:00"],
+    ["9999-12-31T23:59:59-12:00"],
+  ])(
     "refuses since=%s",
     (since) => {
       expect(Object.keys(faultsOf(() => parseInput(logsQuery(now), { since })))).toEqual(["since"]);

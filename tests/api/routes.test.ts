@@ -559,7 +559,7 @@ describe("POST /api/auth/generate-key", () => {
     const made = await test.call("POST", "/api/auth/generate-key", {
       as: someone,
       edition: 1,
-      body: { username: "ci", email: someone.email, role: "ADMIN" },
+      body: { username: someone.email.split("@")[0], email: someone.email, role: "ADMIN" },
     });
     expect(made.status, made.text).toBe(201);
     const { apiKey } = one.generatedKey1.parse(made.json);
@@ -571,6 +571,18 @@ describe("POST /api/auth/generate-key", () => {
       union all select jsonb_build_object('digest', d.digest) from private.api_key_digests d
       union all select to_jsonb(l) from public.audit_log l`;
     expect(JSON.stringify(kept)).not.toContain(apiKey);
+  });
+
+  it("names the field of the request whose time has passed", async () => {
+    const answer = await test.call("POST", "/api/auth/generate-key", {
+      as: owner,
+      edition: 1,
+      body: { expiresAt: "2020-01-01T00:00:00Z" },
+    });
+    expect([answer.status, answer.json.error.details]).toEqual([
+      400,
+      { expiresAt: "must lie in the future" },
+    ]);
   });
 
   it("makes no key beyond its owner's role", async () => {

@@ -146,7 +146,7 @@ describe("behind the gateway", () => {
       one.generatedKey1,
       call("POST", "/api/auth/generate-key", {
         edition: 1,
-        body: { username: "ci", role: "USER" },
+        body: { label: "ci", role: "USER" },
       }),
     );
     const first = await as(

@@ -14,12 +14,12 @@ beforeAll(async () => {
 
 const generate = async (
   person: Person,
-  options: { role?: string; permissions?: string[]; email?: string } = {},
+  options: { role?: string; permissions?: string[]; email?: string; username?: string } = {},
 ) => {
   const rows = await person.do((t) =>
     t`select generate_api_key('k', ${options.role ?? null}, ${options.permissions ?? null}, null, ${
       options.email ?? null
-    }) as key`
+    }, ${options.username ?? null}) as key`
   );
   return rows[0]?.key as { api_key: string; key_id: string; user_id: string; role: string };
 };
@@ -85,6 +85,42 @@ test("only administrators make keys for others", async () => {
   });
   const key = await generate(await world.person("admin"), { email: other.email, role: "USER" });
   expect(key).toMatchObject({ user_id: other.id, role: "user" });
+});
+
+test("a key is for the user whom the name names", async () => {
+  const other = await world.person();
+  const names = await world.sql<{ id: string; username: string }[]>`
+    select id, username from profiles where id in ${world.sql([owner.id, other.id])}`;
+  const nameOf = (person: Person) => names.find(({ id }) => id === person.id)!.username;
+  expect(await generate(owner, { username: nameOf(owner).toUpperCase() }))
+    .toMatchObject({ user_id: owner.id });
+  for (const username of [nameOf(other), "nobody-of-this-name"]) {
+    expect(await refusal(generate(owner, { username }))).toMatchObject({
+      code: "PERMISSION_DENIED",
+      status: 403,
+    });
+  }
+
+  const admin = await world.person("admin");
+  expect(await generate(admin, { username: nameOf(other), role: "USER" }))
+    .toMatchObject({ user_id: other.id, role: "user" });
+  expect(await refusal(generate(admin, { username: "nobody-of-this-name" }))).toMatchObject({
+    code: "VALIDATION_ERROR",
+    details: { username: "No user has this name" },
+  });
+});
+
+test("name and address must be of one user", async () => {
+  const other = await world.person();
+  const [name] = await world.sql`select username from profiles where id = ${other.id}`;
+  const both = { email: owner.email, username: name!.username as string };
+  for (const person of [owner, await world.person("admin")]) {
+    expect(await refusal(generate(person, both))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      status: 400,
+      details: { username: "Is not the name of the user with this email address" },
+    });
+  }
 });
 
 test("nobody revokes another user's key", async () => {

@@ -71,8 +71,12 @@ export const createBody2 = {
   },
 };
 
-/** Seed 001: `POST /api/auth/generate-key`; the address must be the caller's own. */
-export const generateKeyBody1 = (email: string) => ({ username: "ci-robot", email, role: "USER" });
+/** Seed 001: `POST /api/auth/generate-key`; address and name must be the caller's own. */
+export const generateKeyBody1 = (email: string) => ({
+  username: email.split("@")[0],
+  email,
+  role: "USER",
+});
 
 /** `POST /api/agents/{id}/scale`, as each document sends it. */
 export const scaleBodies = {
