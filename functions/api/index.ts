@@ -24,6 +24,7 @@ const api = createApi({
   auth: createAuthService({
     projectUrl: environment.projectUrl,
     apiKey: environment.publishableKey,
+    secretKey: environment.secretKey,
   }),
   realtime: createRealtimeService({
     projectUrl: environment.projectUrl,

@@ -2,7 +2,8 @@
 -- knows, and what the user has stored.
 --
 -- Adds: user_profile and update_profile for clients, private.caller_permissions.
--- Mind: the address itself is changed by the auth service only (PUT /auth/v1/user), which has the new one confirmed.
+-- Mind: the address itself is changed by the auth service only: PUT /auth/v1/user has the new one confirmed. With an API key
+-- there is no token to ask that with, so the api function sets it as administrators do.
 
 create function private.caller_permissions() returns text[]
 language sql stable security definer
@@ -112,23 +113,25 @@ $$;
 comment on function private.agent_count is
   'Agents that the caller owns. Definer: an API key without agents:read belongs to somebody who has as many all the same.';
 
-create function public.update_profile(changes jsonb) returns jsonb
-language plpgsql volatile
+create function private.check_profile_changes(changes jsonb) returns boolean
+language plpgsql stable
 set search_path = ''
 as $$
 declare
   by_key constant boolean := ((select auth.jwt()) ->> 'api_key_id') is not null;
   account constant jsonb := private.account();
-  preferences constant jsonb := update_profile.changes -> 'notification_preferences';
-  metadata constant jsonb := update_profile.changes -> 'user_metadata';
-  email constant text := lower(trim(update_profile.changes ->> 'email'));
+  preferences constant jsonb := check_profile_changes.changes -> 'notification_preferences';
+  metadata constant jsonb := check_profile_changes.changes -> 'user_metadata';
+  other_email constant boolean :=
+    coalesce(lower(trim(check_profile_changes.changes ->> 'email')) is distinct from lower(account ->> 'email')
+      and check_profile_changes.changes ->> 'email' is not null, false);
   faults jsonb := '{}';
 begin
-  if jsonb_typeof(update_profile.changes) is distinct from 'object' then
+  if jsonb_typeof(check_profile_changes.changes) is distinct from 'object' then
     faults := '{"changes": "must be an object"}';
   else
     select faults || coalesce(jsonb_object_agg(k, 'is not known'), '{}') into faults
-    from jsonb_object_keys(update_profile.changes) k where k not in ('notification_preferences', 'user_metadata', 'email');
+    from jsonb_object_keys(check_profile_changes.changes) k where k not in ('notification_preferences', 'user_metadata', 'email');
     if preferences is not null and jsonb_typeof(preferences) <> 'object' then
       faults := faults || '{"notification_preferences": "must be an object"}';
     elsif preferences is not null then
@@ -145,19 +148,39 @@ begin
       faults := faults || '{"user_metadata": "must be at most 16 KiB of JSON"}';
     end if;
   end if;
-  if faults = '{}' and email is distinct from lower(account ->> 'email') and email is not null and not by_key then
-    faults := '{"email": "is changed by PUT /auth/v1/user, which has the new address confirmed"}';
-  end if;
   if faults <> '{}' then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', faults, 400);
   end if;
-  if by_key and (email is distinct from lower(account ->> 'email') and email is not null or metadata is not null) then
+  if by_key and metadata is not null then
+    perform private.raise_error('PERMISSION_DENIED', 'An API key does not change the metadata of its owner.',
+      '{"credential": "api_key"}', 403, 'Sign in and send the access token instead of the key.');
+  end if;
+  -- Whoever holds an address can have a new password sent there. A key that may write users could do as much anyway.
+  if by_key and other_email and not private.has_permission('users:write') then
     perform private.raise_error(
-      'PERMISSION_DENIED', 'An API key changes neither the email address nor the metadata of its owner.',
-      jsonb_build_object('credential', 'api_key'), 403, 'Sign in and send the access token instead of the key.'
+      'PERMISSION_DENIED', 'An API key changes the email address of its owner only with the permission users:write.',
+      '{"permission": "users:write", "credential": "api_key"}', 403,
+      'Sign in and send the access token instead of the key, or use a key with this permission.'
     );
   end if;
+  return other_email;
+end;
+$$;
+comment on function private.check_profile_changes is
+  'Whether the email among the changes of update_profile is another than the present one. Raises what update_profile does not allow, so that the api function can ask before it has Auth change an address: VALIDATION_ERROR 400, PERMISSION_DENIED 403.';
 
+create function public.update_profile(changes jsonb) returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  preferences constant jsonb := update_profile.changes -> 'notification_preferences';
+  metadata constant jsonb := update_profile.changes -> 'user_metadata';
+begin
+  if private.check_profile_changes(update_profile.changes) then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters',
+      '{"email": "is changed by PUT /auth/v1/user, which has the new address confirmed"}', 400);
+  end if;
   if preferences is not null then
     update public.profiles p set notification_preferences = p.notification_preferences || preferences
     where p.id = (select auth.uid());
@@ -169,9 +192,10 @@ begin
 end;
 $$;
 comment on function public.update_profile is
-  'Changes what is named of {notification_preferences, user_metadata} and merges it → user_profile(). An email may stand there only when it is the present one. user_metadata.permissions has no effect. Errors: VALIDATION_ERROR 400, PERMISSION_DENIED 403 (an API key changes preferences only), AUTHENTICATION_FAILED 401.';
+  'Changes what is named of {notification_preferences, user_metadata} and merges it → user_profile(). An email may stand there only when it is the present one. user_metadata.permissions has no effect. Errors: VALIDATION_ERROR 400, PERMISSION_DENIED 403 (an API key does not change metadata), AUTHENTICATION_FAILED 401.';
 
 grant execute on function
-  private.caller_permissions, private.stored_bytes, private.account, private.merge_user_metadata, private.agent_count
+  private.caller_permissions, private.stored_bytes, private.account, private.merge_user_metadata, private.agent_count,
+  private.check_profile_changes
   to authenticated;
 grant execute on function public.user_profile, public.update_profile to authenticated;

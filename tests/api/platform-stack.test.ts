@@ -1,5 +1,5 @@
 import { beforeAll, expect, it } from "vitest";
-import { health1, system1 } from "../../shared/contract/responses/edition-1.ts";
+import { health1, profile1, system1 } from "../../shared/contract/responses/edition-1.ts";
 import { health2, profile2 } from "../../shared/contract/responses/edition-2.ts";
 import { health3, system3 } from "../../shared/contract/responses/edition-3.ts";
 import { type StackAccess, useStack } from "../support/stack.ts";
@@ -23,10 +23,16 @@ beforeAll(async () => {
   token = { Authorization: `Bearer ${session.access_token}`, apikey: stack.publishableKey };
 }, 90_000);
 
-async function call(method: string, path: string, edition: 1 | 2 | 3, body?: unknown) {
+async function call(
+  method: string,
+  path: string,
+  edition: 1 | 2 | 3,
+  body?: unknown,
+  credential = token,
+) {
   const response = await fetch(`${stack.apiUrl}${path}`, {
     method,
-    headers: { ...token, "API-Version": String(edition), "Content-Type": "application/json" },
+    headers: { ...credential, "API-Version": String(edition), "Content-Type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   return { status: response.status, json: await response.json() };
@@ -39,6 +45,38 @@ it("a new address goes through Auth and waits for its confirmation", async () =>
   expect(status, JSON.stringify(json)).toBe(200);
   expect(json.user).toMatchObject({ email: before.user.email, new_email: email });
   expect(json.user.last_sign_in_at).not.toBeNull();
+});
+
+it("seed 001's change of profile works with an administrator's key, and signs in by the new address", async () => {
+  const service = { apikey: stack.secretKey, Authorization: `Bearer ${stack.secretKey}` };
+  const [from, to] = [0, 0].map(() => `${crypto.randomUUID()}@example.com`);
+  const password = "a long password";
+  const post = (path: string, body: unknown, headers: Record<string, string>) =>
+    fetch(`${stack.apiUrl}${path}`, {
+      method: "POST",
+      headers: { ...headers, "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  const account = { email: from, password, email_confirm: true };
+  const { id } = await (await post("/auth/v1/admin/users", account, service)).json();
+  await fetch(`${stack.apiUrl}/rest/v1/profiles?id=eq.${id}`, {
+    method: "PATCH",
+    headers: { ...service, "Content-Type": "application/json" },
+    body: JSON.stringify({ role: "admin" }),
+  });
+  const signIn = async (email: string) =>
+    await (await post("/auth/v1/token?grant_type=password", { email, password }, token)).json();
+  const session = { ...token, Authorization: `Bearer ${(await signIn(from!)).access_token}` };
+  const wanted = { username: from!.split("@")[0], email: from, role: "ADMIN" };
+  const made = await call("POST", "/api/auth/generate-key", 1, wanted, session);
+  expect(made.status, JSON.stringify(made.json)).toBe(201);
+  const key = { "X-API-Key": made.json.apiKey };
+
+  const body = { email: to, notifications: { email: true, slack: false } };
+  const changed = await call("PUT", "/api/users/profile", 1, body, key);
+  expect(changed.status, JSON.stringify(changed.json)).toBe(200);
+  expect(profile1.parse(changed.json)).toMatchObject({ userId: id, email: to });
+  expect((await signIn(to!)).user.id).toBe(id);
 });
 
 it("permissions written over Auth have no effect and are not shown", async () => {

@@ -176,13 +176,18 @@ describe("PUT /api/users/profile", () => {
     expect([more.status, more.json.error.code]).toEqual([400, "VALIDATION_ERROR"]);
   });
 
-  it("changes preferences with a key, but neither address nor metadata", async () => {
-    const key = await test.apiKey(owner);
-    const body = { email: owner.email, notifications: { email: false, slack: true } };
-    const same = await put(body, { as: key, edition: 1 });
+  it("changes preferences with a key, but no metadata, and no address without users:write", async () => {
+    const someone = await test.user();
+    const body = { email: someone.email, notifications: { email: false, slack: true } };
+    const same = await put(body, { as: await test.apiKey(someone), edition: 1 });
     expect([same.status, same.json.notifications]).toEqual([200, { email: false, slack: true }]);
-    for (const refused of [{ email: "new@example.com" }, { user_metadata: { full_name: "x" } }]) {
-      const answer = await put(refused, { as: key, edition: 1 });
+    const refused: [Persona, unknown][] = [
+      [await test.apiKey(someone), { email: "new@example.com" }],
+      [await test.apiKey(owner, { permissions: ["users:read"] }), { email: "new@example.com" }],
+      [await test.apiKey(owner), { user_metadata: { full_name: "x" } }],
+    ];
+    for (const [key, body] of refused) {
+      const answer = await put(body, { as: key, edition: 1 });
       expect([answer.status, answer.json.error.code]).toEqual([403, "INSUFFICIENT_PERMISSIONS"]);
     }
   });
@@ -208,7 +213,8 @@ describe("a change of address", () => {
     servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const projectUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return { seen, api: test.build({ auth: createAuthService({ projectUrl, apiKey: "key" }) }) };
+    const auth = createAuthService({ projectUrl, apiKey: "key", secretKey: "secret" });
+    return { seen, api: test.build({ auth }) };
   }
 
   it("goes to Auth with the caller's own token", async () => {
@@ -222,6 +228,48 @@ describe("a change of address", () => {
       apikey: "key",
       body: '{"email":"new@example.com"}',
     }]);
+  });
+
+  it("goes to Auth as an administrator's with the key of one", async () => {
+    const { seen, api } = await withAuth(200, {});
+    const key = await test.apiKey(owner);
+    const body = { email: "new@example.com", notifications: { email: true, slack: false } };
+    const answer = await put(body, { as: key, edition: 1, api });
+    expect([answer.status, answer.json.notifications]).toEqual([200, body.notifications]);
+    expect(seen).toEqual([{
+      path: `/auth/v1/admin/users/${owner.userId}`,
+      authorization: "Bearer secret",
+      apikey: "secret",
+      body: '{"email":"new@example.com"}',
+    }]);
+  });
+
+  it.each([[403, "not_admin"], [401, "no_authorization"], [404, "user_not_found"]])(
+    "blames no caller for Auth's %i %s to the project's own key",
+    async (given, code) => {
+      const { api } = await withAuth(given, { error_code: code });
+      const answer = await put({ email: "new@example.com" }, { as: await test.apiKey(owner), api });
+      expect([answer.status, answer.json.error.code]).toEqual([503, "SUPABASE_CONNECTION_ERROR"]);
+    },
+  );
+
+  it("is not begun when anything else of the request is refused", async () => {
+    const { seen, api } = await withAuth(200, {});
+    const someone = await test.user();
+    const chunk = "x".repeat(9000);
+    expect((await put({ user_metadata: { a: chunk } }, { as: someone })).status).toBe(200);
+    const body = { email: "new@example.com", user_metadata: { b: chunk } };
+    expect((await put(body, { as: someone, api })).status).toBe(400);
+    const key = await test.apiKey(owner);
+    const metadata = { email: "new@example.com", user_metadata: { full_name: "x" } };
+    expect((await put(metadata, { as: key, api })).status).toBe(403);
+    expect(seen).toEqual([]);
+  });
+
+  it("to the present one asks Auth for nothing", async () => {
+    const { seen, api } = await withAuth(500, {});
+    const answer = await put({ email: owner.email.toUpperCase() }, { api });
+    expect([answer.status, seen]).toEqual([200, []]);
   });
 
   it.each([

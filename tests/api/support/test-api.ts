@@ -59,7 +59,11 @@ export async function createTestApi() {
         legacySecret: null,
       }),
       // Nobody listens there: a test that needs Auth brings one.
-      auth: createAuthService({ projectUrl: "http://127.0.0.1:9", apiKey: "sb_publishable_test" }),
+      auth: createAuthService({
+        projectUrl: "http://127.0.0.1:9",
+        apiKey: "sb_publishable_test",
+        secretKey: "sb_secret_test",
+      }),
       // Nobody listens there either.
       realtime: createRealtimeService({
         projectUrl: "http://127.0.0.1:9",
