@@ -4,10 +4,9 @@
  *
  * What this stack's REST does not do, or does otherwise than PostgREST:
  * - composite-type arguments of functions given as JSON objects;
- * - `Prefer: tx=rollback`, `count=planned` and `count=estimated` (both count exactly);
- * - an OpenAPI description at `/` (service_role gets a stub);
- * - `explain()` gives the SQL and no plan;
- * - arrays in CSV are JSON, where PostgREST writes `{a,b}`;
+ * - CSV holds times, arrays and booleans as JSON spells them, where PostgREST has Postgres's text;
+ * - two tables with a foreign key between them and both with one from a third: PostgREST joins over the
+ *   third only when its primary key holds both, here the caller has to say which one is meant;
  * - the first request on each connection after a restart of the server gets 503;
  * - numbers beyond a double's precision lose digits here, in PostgREST only in the client.
  */
@@ -119,7 +118,7 @@ export async function createRest(options: RestOptions): Promise<Rest> {
       } catch {
         return errorResponse(unreachable);
       }
-      return await serve(serving, request, claims, schemas);
+      return await serve(serving, request, claims, schemas, log);
     },
     close: async () => {
       closed = true;
@@ -150,8 +149,8 @@ async function createGeneration(
 ): Promise<Generation> {
   const reader = new URL(databaseUrl);
   reader.username = "supabase_read_only_user";
-  const { cache, settings } = await readSchema(reader.href);
-  const connection = new RestConnection(databaseUrl, cache, settings, connections);
+  const { cache, settings } = await readSchema(reader.href, schemas);
+  const connection = new RestConnection(databaseUrl, cache, settings, maxRows, connections);
   const app = new App({
     connection,
     api: { enabled: true, schemas, max_rows: maxRows },
@@ -185,6 +184,7 @@ async function serve(
   request: Request,
   claims: RequestContext["claims"],
   schemas: string[],
+  log: Log,
 ): Promise<Response> {
   const url = new URL(request.url);
   const prepared = await prepareBody(request, await connection.introspect());
@@ -197,6 +197,19 @@ async function serve(
     headers: Object.fromEntries(request.headers),
     schema: request.headers.get(writes ? "content-profile" : "accept-profile") ?? schemas[0]!,
   };
+  const asksForDescription = url.pathname === "/" && ["GET", "HEAD"].includes(request.method);
+  // Of others lite refuses it, as the platform does: the description tells of all that there is.
+  if (asksForDescription && claims.role === "service_role" && schemas.includes(context.schema)) {
+    try {
+      const description = await connection.describe(context, url);
+      return new Response(request.method === "HEAD" ? null : JSON.stringify(description), {
+        headers: { "content-type": "application/openapi+json; charset=utf-8" },
+      });
+    } catch (error) {
+      log.warn(`the description could not be made: ${describeError(error)}`);
+      return errorResponse(unreachable);
+    }
+  }
   const inner = new Request(`${url.origin}/rest/v1${url.pathname}${url.search}`, prepared);
   const handover: Handover = { request: context, peerAddress: null };
   const response = await app.fetch(inner, handover);

@@ -100,8 +100,38 @@ export type Database = {
           "operation_id": string | null;
           "timestamp": string;
           "user_id": string | null;
+          "agents": {
+            "avatar": string | null;
+            "character": NonNullable<Json>;
+            "cluster_id": string | null;
+            "created_at": string;
+            "deleted_at": string | null;
+            "description": string | null;
+            "enabled_tools": (string)[];
+            "environment_keys": (string)[];
+            "framework": string;
+            "generation": number;
+            "id": string;
+            "last_activity_at": string | null;
+            "model": string | null;
+            "name": string;
+            "platforms": (string)[];
+            "plugins": (string)[];
+            "portainer": NonNullable<Json>;
+            "purge_after": string | null;
+            "replicas": number;
+            "resources": NonNullable<Json>;
+            "role": string | null;
+            "scaling": Json | null;
+            "settings": NonNullable<Json>;
+            "status": string;
+            "supabase_config": NonNullable<Json>;
+            "system_prompt": string | null;
+            "updated_at": string;
+            "user_id": string;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "agents";
         Insert: {
           "actor_id"?: string | null;
           "agent_id": string;
@@ -605,8 +635,44 @@ export type Database = {
           "system_prompt": string | null;
           "updated_at": string;
           "user_id": string;
+          "agent_events": {
+            "actor_id": string | null;
+            "agent_id": string;
+            "data": NonNullable<Json>;
+            "event_type": string;
+            "id": string;
+            "message": string;
+            "operation_id": string | null;
+            "timestamp": string;
+            "user_id": string | null;
+          } | null;
+          "operations": {
+            "agent_id": string | null;
+            "api_key_id": string | null;
+            "attempts": number;
+            "batch_id": string | null;
+            "cluster_id": string | null;
+            "created_at": string;
+            "error": Json | null;
+            "estimated_completion": string | null;
+            "finished_at": string | null;
+            "id": string;
+            "kind": string;
+            "max_attempts": number;
+            "next_attempt_at": string | null;
+            "progress": number;
+            "request": NonNullable<Json>;
+            "request_id": string | null;
+            "requested_by": string | null;
+            "result": Json | null;
+            "stack_id": string | null;
+            "started_at": string | null;
+            "state": string;
+            "steps": NonNullable<Json>;
+            "user_id": string | null;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "agent_events" | "operations";
         Insert: {
           "avatar"?: string | null;
           "character"?: NonNullable<Json>;
@@ -1260,8 +1326,68 @@ export type Database = {
           "state": string;
           "steps": NonNullable<Json>;
           "user_id": string | null;
+          "agents": {
+            "avatar": string | null;
+            "character": NonNullable<Json>;
+            "cluster_id": string | null;
+            "created_at": string;
+            "deleted_at": string | null;
+            "description": string | null;
+            "enabled_tools": (string)[];
+            "environment_keys": (string)[];
+            "framework": string;
+            "generation": number;
+            "id": string;
+            "last_activity_at": string | null;
+            "model": string | null;
+            "name": string;
+            "platforms": (string)[];
+            "plugins": (string)[];
+            "portainer": NonNullable<Json>;
+            "purge_after": string | null;
+            "replicas": number;
+            "resources": NonNullable<Json>;
+            "role": string | null;
+            "scaling": Json | null;
+            "settings": NonNullable<Json>;
+            "status": string;
+            "supabase_config": NonNullable<Json>;
+            "system_prompt": string | null;
+            "updated_at": string;
+            "user_id": string;
+          } | null;
+          "stacks": {
+            "cluster_id": string | null;
+            "console_url": string | null;
+            "created_at": string;
+            "definition": NonNullable<Json>;
+            "deployed_at": string | null;
+            "endpoint_id": number | null;
+            "environment_keys": (string)[];
+            "error": Json | null;
+            "generation": number;
+            "id": string;
+            "labels": NonNullable<Json>;
+            "last_checked_at": string | null;
+            "name": string;
+            "networks": NonNullable<Json>;
+            "observed_generation": number;
+            "orchestrator": string | null;
+            "parameters": NonNullable<Json>;
+            "portainer_stack_id": string | null;
+            "replicas": number;
+            "services": NonNullable<Json>;
+            "stack_name": string;
+            "state": string;
+            "template": string;
+            "template_id": string | null;
+            "template_version": number;
+            "updated_at": string;
+            "user_id": string;
+            "volumes": NonNullable<Json>;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "agents" | "stacks";
         Insert: {
           "agent_id"?: string | null;
           "api_key_id"?: string | null;
@@ -1601,8 +1727,33 @@ export type Database = {
           "updated_at": string;
           "user_id": string;
           "volumes": NonNullable<Json>;
+          "operations": {
+            "agent_id": string | null;
+            "api_key_id": string | null;
+            "attempts": number;
+            "batch_id": string | null;
+            "cluster_id": string | null;
+            "created_at": string;
+            "error": Json | null;
+            "estimated_completion": string | null;
+            "finished_at": string | null;
+            "id": string;
+            "kind": string;
+            "max_attempts": number;
+            "next_attempt_at": string | null;
+            "progress": number;
+            "request": NonNullable<Json>;
+            "request_id": string | null;
+            "requested_by": string | null;
+            "result": Json | null;
+            "stack_id": string | null;
+            "started_at": string | null;
+            "state": string;
+            "steps": NonNullable<Json>;
+            "user_id": string | null;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "operations";
         Insert: {
           "cluster_id"?: string | null;
           "console_url"?: string | null;
@@ -1685,6 +1836,18 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "agent_events": {
+        Args: { "": Database["public"]["Tables"]["agents"]["Row"] };
+        Returns:
+          & { error: true }
+          & "the function public.agent_events with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+        SetofOptions: {
+          from: "agents";
+          to: "agent_events";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       "agent_log_lines": {
         Args: {
           "after"?: string;
@@ -1703,6 +1866,31 @@ export type Database = {
         Returns: Json;
       };
       "agent_snapshot": { Args: { "agent_id": string }; Returns: Json };
+      "agents":
+        | {
+          Args: { "": Database["public"]["Tables"]["agent_events"]["Row"] };
+          Returns:
+            & { error: true }
+            & "the function public.agents with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+          SetofOptions: {
+            from: "agent_events";
+            to: "agents";
+            isOneToOne: true;
+            isSetofReturn: true;
+          };
+        }
+        | {
+          Args: { "": Database["public"]["Tables"]["operations"]["Row"] };
+          Returns:
+            & { error: true }
+            & "the function public.agents with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+          SetofOptions: {
+            from: "operations";
+            to: "agents";
+            isOneToOne: true;
+            isSetofReturn: true;
+          };
+        };
       "announce": { Args: { "event": string; "payload"?: Json }; Returns: Json };
       "batch_snapshot": { Args: { "batch_id": string }; Returns: Json };
       "cancel_batch": { Args: { "batch_id": string }; Returns: Json };
@@ -1773,6 +1961,31 @@ export type Database = {
         Returns: Json;
       };
       "my_permissions": { Args: Record<PropertyKey, never>; Returns: (string)[] };
+      "operations":
+        | {
+          Args: { "": Database["public"]["Tables"]["agents"]["Row"] };
+          Returns:
+            & { error: true }
+            & "the function public.operations with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+          SetofOptions: {
+            from: "agents";
+            to: "operations";
+            isOneToOne: false;
+            isSetofReturn: true;
+          };
+        }
+        | {
+          Args: { "": Database["public"]["Tables"]["stacks"]["Row"] };
+          Returns:
+            & { error: true }
+            & "the function public.operations with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+          SetofOptions: {
+            from: "stacks";
+            to: "operations";
+            isOneToOne: false;
+            isSetofReturn: true;
+          };
+        };
       "platform_health": { Args: Record<PropertyKey, never>; Returns: Json };
       "real_time_channel": { Args: { "event"?: string; "topic": string }; Returns: Json };
       "report_conversation": {
@@ -1831,6 +2044,18 @@ export type Database = {
         Returns: undefined;
       };
       "stack_snapshot": { Args: { "stack_id": string }; Returns: Json };
+      "stacks": {
+        Args: { "": Database["public"]["Tables"]["operations"]["Row"] };
+        Returns:
+          & { error: true }
+          & "the function public.stacks with parameter or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache";
+        SetofOptions: {
+          from: "operations";
+          to: "stacks";
+          isOneToOne: true;
+          isSetofReturn: true;
+        };
+      };
       "start_agent": { Args: { "agent_id": string }; Returns: Json };
       "stop_agent": { Args: { "agent_id": string }; Returns: Json };
       "supabase_usage": { Args: { "agent_id": string }; Returns: Json };

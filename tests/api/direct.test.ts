@@ -120,6 +120,19 @@ describe("PostgREST", () => {
     expect(z.array(row).parse(json).map(({ id }) => id)).toEqual([agentId]);
   });
 
+  it("embeds where it runs, what was asked of it and what happened", async () => {
+    const { json } = await ask(
+      "GET",
+      `/rest/v1/agents?id=eq.${agentId}&select=deployments(agent_id),operations(kind,agents(id)),agent_events(event_type,agents(id))` +
+        "&operations.kind=eq.deploy&agent_events.event_type=eq.QUEUED",
+    );
+    expect(json).toEqual([{
+      deployments: { agent_id: agentId },
+      operations: [{ kind: "deploy", agents: { id: agentId } }],
+      agent_events: [{ event_type: "QUEUED", agents: { id: agentId } }],
+    }]);
+  });
+
   it("finds one by name", async () => {
     const { json } = await ask("GET", `/rest/v1/agents?name=eq.${createBody2.agentName}`);
     expect(z.array(row).length(1).parse(json)[0]!.plugins).toEqual(createBody2.plugins);

@@ -20,13 +20,24 @@ test("the page lists every exposed table, and no other", async () => {
   expect(listed.sort()).toEqual(rows.map((row) => row.name).sort());
 });
 
+/** A function of one row without a name for it is a relationship: it is embedded, and nobody calls it. */
+const isRelationship = "proargnames is null and pronargs = 1";
+
 test("the page lists every exposed function with its arguments, and no other", async () => {
-  const rows = await world.sql`
+  const rows = await world.sql.unsafe(`
     select proname || '(' || coalesce(array_to_string(proargnames[1:pronargs], ', '), '') || ')' as signature
-    from pg_proc where pronamespace = 'public'::regnamespace`;
+    from pg_proc where pronamespace = 'public'::regnamespace and not (${isRelationship})`);
   const table = page.slice(page.indexOf("## Functions"), page.indexOf("## Rules"));
   const listed = [...table.matchAll(/`([a-z_]+\([a-z_, ]*\))`/g)].map((match) => match[1]);
   expect(listed.sort()).toEqual(rows.map((row) => row.signature).sort());
+});
+
+test("the page lists every relationship that is no foreign key, and no other", async () => {
+  const rows = await world.sql.unsafe(`
+    select proargtypes[0]::regtype || ' → ' || proname as relationship
+    from pg_proc where pronamespace = 'public'::regnamespace and ${isRelationship}`);
+  const listed = [...page.matchAll(/`([a-z_]+ → [a-z_]+)`/g)].map((match) => match[1]);
+  expect(listed.sort()).toEqual(rows.map((row) => row.relationship).sort());
 });
 
 test.each([

@@ -11,8 +11,16 @@ let asBob: SupabaseClient;
 let anonymous: SupabaseClient;
 let asService: SupabaseClient;
 
+/** Of 1,500 rows the planner knows, 100 are gone since. */
+const counted = `
+  create table public.counted (n int primary key) with (autovacuum_enabled = false);
+  insert into public.counted select generate_series(1, 1500);
+  analyze public.counted;
+  delete from public.counted where n > 1400;
+  grant select on public.counted to authenticated;`;
+
 beforeAll(async () => {
-  service = await startRest(library);
+  service = await startRest(library + counted);
   const { token, client, database } = service;
   asAda = client(await token("authenticated", { sub: ada }));
   asBob = client(await token("authenticated", { sub: bob }));
@@ -106,6 +114,25 @@ describe("reading", () => {
       data: [{ id: 2 }, { id: 3 }],
       count: 4,
       status: 206,
+    });
+  });
+
+  describe("a count that need not be exact", () => {
+    const count = async (count: "exact" | "planned" | "estimated") =>
+      (await asAda.from("counted").select("n", { count, head: true })).count;
+
+    it("is the planner's when it is to be planned", async () => {
+      expect([await count("exact"), await count("planned")]).toEqual([1400, 1500]);
+    });
+
+    it("is the planner's when it is to be estimated and there are more rows than an answer holds", async () => {
+      expect(await count("estimated")).toBe(1500);
+    });
+
+    it("is exact when it is to be estimated and there are few rows", async () => {
+      const { data, count } = await asAda.from("counted").select("n", { count: "estimated" })
+        .lt("n", 8).order("n").limit(2);
+      expect({ data, count }).toEqual({ data: [{ n: 1 }, { n: 2 }], count: 7 });
     });
   });
 

@@ -6,21 +6,15 @@
  * round trips; the overrides below touch its internals, hence its version is pinned.
  */
 import { PostgresConnection } from "@supabase/lite/postgres";
-import {
-  type CompiledQuery,
-  type DatabaseConnection,
-  Kysely,
-  PostgresAdapter,
-  PostgresIntrospector,
-  PostgresQueryCompiler,
-  sql,
-} from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { TransactionSql } from "postgres";
 import {
   isConnectionLost,
   surviveLostConnections,
 } from "../../../shared/database/lost-connections.ts";
+import { countsByEstimate, kyselyOver } from "./counted-queries.ts";
 import { dress, statusOf, unreachable } from "./errors.ts";
+import { type ApiDescription, describeApi } from "./openapi.ts";
 import { readCookies, readResponseSettings, type ResponseSettings } from "./request-settings.ts";
 import { restTypes } from "./types.ts";
 
@@ -54,6 +48,8 @@ export class RestConnection extends PostgresConnection {
     url: string,
     private readonly cache: Introspection,
     private readonly settings: RoleSettings,
+    /** Most rows of one answer, and up to where an estimated count is exact. */
+    private readonly maxRows: number,
     connections: number,
   ) {
     super({ url, postgresOptions: postgresOptions(connections) });
@@ -74,9 +70,18 @@ export class RestConnection extends PostgresConnection {
     if (!request) throw new Error("a request without context reached the database");
     return this.driver.begin(async (transaction) => {
       await this.enter(transaction, request);
-      const result = await work(kyselyOver(transaction));
+      const exactUpTo = countsByEstimate(request.headers) ? this.maxRows : null;
+      const result = await work(kyselyOver(transaction, exactUpTo));
       request.response = await readResponseSettings(transaction);
       return result;
+    });
+  }
+
+  /** What the caller may use of the schema that the request names, as OpenAPI tells it. */
+  describe(request: RequestContext, url: URL): Promise<ApiDescription> {
+    return this.driver.begin(async (transaction) => {
+      await this.enter(transaction, request);
+      return await describeApi(transaction, request.schema, url);
     });
   }
 
@@ -156,40 +161,6 @@ export class RestConnection extends PostgresConnection {
   }
 }
 
-/** The query builder that lite writes its SQL with, over one open transaction. */
-function kyselyOver(transaction: TransactionSql): Kysely<Database> {
-  const connection: DatabaseConnection = {
-    executeQuery: async <R>(query: CompiledQuery) => {
-      const result = await transaction.unsafe(query.sql, query.parameters as never[]);
-      const rows = Array.from(result) as R[];
-      return result.command === "SELECT"
-        ? { rows }
-        : { rows, numAffectedRows: BigInt(result.count) };
-    },
-    streamQuery: () => {
-      throw new Error("results are not streamed");
-    },
-  };
-  const nothing = () => Promise.resolve();
-  return new Kysely({
-    dialect: {
-      createAdapter: () => new PostgresAdapter(),
-      createIntrospector: (db) => new PostgresIntrospector(db),
-      createQueryCompiler: () => new PostgresQueryCompiler(),
-      createDriver: () => ({
-        init: nothing,
-        acquireConnection: () => Promise.resolve(connection),
-        // The request's transaction is begun and ended around all of its queries.
-        beginTransaction: nothing,
-        commitTransaction: nothing,
-        rollbackTransaction: nothing,
-        releaseConnection: nothing,
-        destroy: nothing,
-      }),
-    },
-  });
-}
-
 /** PostgREST takes texts only, where lite passes on whatever it finds. */
 function hasTextDetails(message: string): boolean {
   try {
@@ -224,10 +195,12 @@ function postgresOptions(connections: number) {
 
 /**
  * Reads the schema as a role that may see all of it: authenticator inherits nothing, and
- * information_schema hides what one may not use.
+ * information_schema hides what one may not use. Of foreign keys, those between exposed tables are
+ * kept: lite would join over a table of another schema, which PostgREST does not.
  */
 export async function readSchema(
   url: string,
+  exposed: string[],
 ): Promise<{ cache: Introspection; settings: RoleSettings }> {
   const connection = new PostgresConnection({ url, postgresOptions: postgresOptions(1) });
   try {
@@ -235,7 +208,10 @@ export async function readSchema(
     const cache = await connection.introspect();
     // lite swallows a failure and hands out an empty schema, which lacks the time zones.
     if (!cache.timezones) throw new Error("the schema could not be read");
-    return { cache, settings };
+    const foreign_keys = cache.foreign_keys.filter((key) =>
+      exposed.includes(key.schema) && exposed.includes(key.ref_schema ?? key.schema)
+    );
+    return { cache: { ...cache, foreign_keys }, settings };
   } finally {
     await connection.close();
   }
