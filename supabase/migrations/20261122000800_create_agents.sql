@@ -417,7 +417,7 @@ begin
   end if;
 
   if tg_op = 'INSERT' then
-    perform private.refuse_faults(private.agent_faults(new));
+    perform private.refuse_faults(private.agent_faults(new) || private.template_faults(new));
     if by_client then
       perform private.check_agent_limit(new.user_id);
     end if;
@@ -436,7 +436,9 @@ begin
   policy_changed := new.scaling is distinct from old.scaling;
   -- A mere change of status, the most frequent one, has nothing to check.
   if deployable_changed or policy_changed or (new.description, new.role, new.avatar) is distinct from (old.description, old.role, old.avatar) then
-    perform private.refuse_faults(private.agent_faults(new));
+    perform private.refuse_faults(private.agent_faults(new)
+      -- What runs from a template may go on to when that was removed.
+      || case when new.portainer -> 'template' is distinct from old.portainer -> 'template' then private.template_faults(new) else '{}' end);
   end if;
   if deployable_changed or policy_changed and not private.is_scaled_by_us(new.id) then
     new.generation := greatest(new.generation, old.generation + 1);

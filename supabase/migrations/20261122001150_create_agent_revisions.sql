@@ -93,6 +93,16 @@ as $$
 $$;
 comment on function private.template_name is 'Name of the template that an agent is deployed from.';
 
+create function private.template_faults(agent public.agents) returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+  select case when coalesce(agent.portainer ->> 'template', '') <> '' and private.newest_template(agent) is null
+    then '{"portainer.template": "There is no such template for agents"}' else '{}' end::jsonb;
+$$;
+comment on function private.template_faults is
+  'What is wrong with the template that an agent names → {field: message}. Definer: users may be denied templates.';
+
 create function private.running_revision(agent_id uuid) returns public.agent_revisions
 language sql stable security definer
 set search_path = ''
@@ -399,7 +409,7 @@ comment on function public.list_agent_revisions is
 
 -- Grants and policies --------------------------------------------------------------------------------------------
 
-grant execute on function private.rollback_agent to authenticated, service_role;
+grant execute on function private.rollback_agent, private.template_faults to authenticated, service_role;
 grant execute on function public.rollback_agent, public.list_agent_revisions to authenticated, service_role;
 grant select, insert, update, delete on public.agent_revisions to service_role;
 grant select on public.agent_revisions to authenticated;

@@ -47,6 +47,8 @@ test.each([
   ["scaling.maxReplicas", { scaling: { minReplicas: 3, maxReplicas: 2 } }],
   ["name", { name: "x".repeat(101) }],
   ["supabase_config.database_url", { supabase_config: { database_url: "postgres://u:p@h/d" } }],
+  ["portainer.template", { portainer: { template: "not-there" } }],
+  ["portainer.template", { portainer: { template: 7 } }],
   ["portainer.deployment_strategy", { portainer: { deployment_strategy: "canary" } }],
   ["portainer.deployment_strategy", { portainer: { deployment_strategy: ["rolling"] } }],
   ["portainer.health_checks", { portainer: { health_checks: "on" } }],
@@ -104,4 +106,28 @@ test("a refused creation leaves nothing behind", async () => {
   const before = await world.sql`select count(*) from agents`;
   await refusal(createAgent(owner, { environment: { "1A": "x" } }));
   expect(await world.sql`select count(*) from agents`).toEqual(before);
+});
+
+test("a template of one's own is for stacks, none for an agent", async () => {
+  await owner.do((t) =>
+    t`insert into stack_templates (name, version, definition)
+      values ('of-mine', 1, ${t.json({ services: { web: { image: "nginx:1" } } })})`
+  );
+  expect(await refusal(insert({ name: "a", portainer: { template: "of-mine" } }))).toMatchObject({
+    code: "VALIDATION_ERROR",
+    details: { "portainer.template": "There is no such template for agents" },
+  });
+});
+
+test("an agent whose template was removed can still be changed", async () => {
+  await world
+    .sql`insert into stack_templates (user_id, name, version, image) values (null, 'passing', 1, 'x')`;
+  const { agent: { id } } = await createAgent(owner, { portainer: { template: "passing" } });
+  await world.sql`delete from stack_templates where name = 'passing'`;
+  await owner.do((t) => t`update agents set replicas = 2 where id = ${id}`);
+  expect(
+    await refusal(
+      owner.do((t) => t`update agents set portainer = '{"template": "passed"}' where id = ${id}`),
+    ),
+  ).toMatchObject({ code: "VALIDATION_ERROR" });
 });
