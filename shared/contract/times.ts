@@ -45,7 +45,8 @@ export function parseIsoTime(text: string): Date | null {
  */
 export function parseSince(text: string, now: Date): Date | null {
   const ago = /^(\d{1,6})([smhd])$/.exec(text);
-  if (ago === null) return parseIsoTime(text);
+  // A plus sign that was not encoded arrives as a space.
+  if (ago === null) return parseIsoTime(text.replace(/(T[\d:.]+) (\d{2}:?\d{2})$/, "$1+$2"));
   return withinYears(new Date(now.getTime() - Number(ago[1]) * UNIT[ago[2]!]!));
 }
 

@@ -283,6 +283,8 @@ describe("queries", () => {
     ["30m", "2024-01-15T11:30:00.000Z"],
     ["2024-01-15T10:30:00Z", "2024-01-15T10:30:00.000Z"],
     ["2024-01-15T10:30:00+02:00", "2024-01-15T08:30:00.000Z"],
+    // As Python writes it, with the plus sign as it came without encoding.
+    ["2024-01-15T10:30:00.123456 02:00", "2024-01-15T08:30:00.123Z"],
     ["2024-01-15", "2024-01-15T00:00:00.000Z"],
   ])("reads since=%s", (since, moment) => {
     expect(parseInput(logsQuery(now), { since }).since?.toISOString()).toBe(moment);
