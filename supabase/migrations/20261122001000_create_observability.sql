@@ -164,7 +164,7 @@ create table public.agent_metrics_latest (
   timestamp timestamptz not null,
   metrics jsonb not null
 );
-comment on table public.agent_metrics_latest is 'Last row of agent_metrics per agent, so that a list of agents need not search partitions.';
+comment on table public.agent_metrics_latest is 'Last row of agent_metrics of each agent that runs, so that a list of agents need not search partitions.';
 create index agent_metrics_latest_user_id_idx on public.agent_metrics_latest (user_id);
 
 create function private.keep_latest_metrics() returns trigger

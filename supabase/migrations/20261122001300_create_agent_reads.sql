@@ -34,7 +34,7 @@ begin
 end;
 $$;
 comment on function public.agent_snapshot is
-  'All that is known of an agent (seed 000: GET /api/agents/{id}) → {agent, deployment | null, operation (last) | null, metrics (last measurement) | null, reported (what the agent says of its requests just now) | null, cluster {id, name, kind, console_url, endpoint_id} | null}. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404.';
+  'All that is known of an agent (seed 000: GET /api/agents/{id}) → {agent, deployment | null, operation (last) | null, metrics (last measurement) | null when nothing runs, reported (what the agent says of its requests just now) | null, cluster {id, name, kind, console_url, endpoint_id} | null}. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404.';
 
 create view private.agent_cards with (security_invoker = true) as
 select
@@ -404,8 +404,9 @@ begin
       min(p.response_time_ms_min) as response_min, max(p.response_time_ms_max) as response_max
     from parts p
   ), newest as (
-    select m.*, 100 * m.cpu_usage / nullif(m.cpu_limit, 0) as cpu_percent from public.agent_metrics m
-    where m.agent_id = agent_metric_series.agent_id and m.timestamp >= since order by m.timestamp desc limit 1
+    select m.*, 100 * m.cpu_usage / nullif(m.cpu_limit, 0) as cpu_percent
+    from public.agent_metrics_latest l cross join jsonb_populate_record(null::public.agent_metrics, l.metrics) m
+    where l.agent_id = agent_metric_series.agent_id and l.timestamp >= since
   ), rates as (
     -- A counter that falls was reset by a restart: that step counts for nothing.
     select
@@ -437,7 +438,7 @@ begin
 end;
 $$;
 comment on function public.agent_metric_series is
-  'Measurements of an agent since a time in bins, which begin at whole multiples of their length (seed 000) → {cpu (percent of the limit), memory (bytes; with limit), requests_per_minute, error_rate, response_time_ms: each {current (last sample), average (over samples), max, min, data_points [{timestamp, value (average), min, max}]}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. A bin without samples has no data point; what was not measured is null. At most settings collection.max_data_points bins. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
+  'Measurements of an agent since a time in bins, which begin at whole multiples of their length (seed 000) → {cpu (percent of the limit), memory (bytes; with limit), requests_per_minute, error_rate, response_time_ms: each {current (last sample; null when nothing runs), average (over samples), max, min, data_points [{timestamp, value (average), min, max}]}, network {rx_bytes, tx_bytes, rx_rate, tx_rate in bytes per second}, samples, latest (row of agent_metrics) | null}. A bin without samples has no data point; what was not measured is null. At most settings collection.max_data_points bins. Errors: PERMISSION_DENIED 403, AGENT_NOT_FOUND 404, VALIDATION_ERROR 400.';
 
 grant select on private.agent_cards to authenticated, service_role;
 grant execute on function private.cluster_face, private.require_monitored, private.log_cursor, private.log_total, private.log_hour, private.metric_parts,

@@ -510,11 +510,15 @@ begin
       last_checked_at = now()
     where d.id = placed.id;
   end if;
+  if changed and not coalesce(observation -> 'containers', placed.containers) @> '[{"status": "running"}]' then
+    -- Where nothing runs nothing is used: what was measured last is the past.
+    delete from public.agent_metrics_latest l where l.agent_id = placed.agent_id;
+  end if;
   return changed;
 end;
 $$;
 comment on function private.observe_deployment is
-  'Stores what was seen of a deployment {replicas_ready, containers, services, health, url, autoscaler} and writes a container event for each difference → whether there was any. Definer: called by the worker.';
+  'Stores what was seen of a deployment {replicas_ready, containers, services, health, url, autoscaler} and writes a container event for each difference → whether there was any. Where nothing runs any more it removes the present measurement. Definer: called by the worker.';
 
 create function private.claim_collections(worker text, max_collections integer, lease interval) returns setof jsonb
 language plpgsql volatile security definer

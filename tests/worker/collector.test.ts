@@ -253,6 +253,39 @@ describe("measurements", () => {
         0
       ]!;
 
+  const present = (id: string) =>
+    bed.sql`select metrics from public.agent_metrics_latest where agent_id = ${id}`;
+
+  it("are the past where nothing runs any more", async () => {
+    const { id } = await watchedAgent();
+    await look();
+    expect(await present(id)).toHaveLength(1);
+    bed.cluster.workloads.clear();
+    await look();
+    expect(await present(id)).toHaveLength(0);
+    const series = await bed.rpc<{ cpu: Record<string, unknown> }>("agent_metric_series", {
+      agent_id: id,
+      since: new Date(Date.now() - 3_600_000).toISOString(),
+      bin: "5 minutes",
+    });
+    expect(series.cpu).toMatchObject({ current: null, average: expect.any(Number) });
+  });
+
+  it("that come in while the agent stops are not what it uses at present", async () => {
+    const { id, workload } = await watchedAgent();
+    let release!: () => void;
+    bed.cluster.fail("logs", { until: new Promise((resolve) => release = resolve) });
+    bed.cluster.logsOf.set(workload.containers[0]!.id, [line(1, "late")]);
+    bed.cluster.calls.length = 0;
+    await bed.sql`delete from public.agent_metrics_latest where agent_id = ${id}`;
+    const looking = look();
+    await expect.poll(() => bed.cluster.calls, { timeout: 30_000 }).toContain("logs");
+    await bed.sql`update public.deployments set state = 'stopping' where agent_id = ${id}`;
+    release();
+    await looking;
+    expect(await present(id)).toHaveLength(0);
+  });
+
   it("are the sums over the containers; what nobody measured is null", async () => {
     const { id } = await watchedAgent({ replicas: 2 });
     await look();

@@ -96,7 +96,9 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
             -- Locked before what belongs to it, as it is by those who delete the agent.
             select a.id from public.agents a where a.id = ${collection.agent_id} for key share
           )
-          returning set_config('synchronous_commit', 'off', true), private.order_log_writers(agent_id)
+          returning set_config('synchronous_commit', 'off', true), private.order_log_writers(agent_id), (
+            select d.state in ('stopping', 'stopped') from public.deployments d where d.agent_id = collections.agent_id
+          ) as stopped
         `;
         if (held === undefined) throw new CollectionLost("the deployment is not ours to look at");
         if (observation !== null) {
@@ -106,7 +108,8 @@ export function createCollectionStore(sql: Sql, worker: string): CollectionStore
             from public.deployments d where d.agent_id = ${collection.agent_id} and d.state = 'running'
           `;
         }
-        if (metrics !== null) {
+        // What was measured before the agent stopped must not become its present measurement.
+        if (metrics !== null && held.stopped !== true) {
           await transaction`
             insert into public.agent_metrics ${
             transaction({
