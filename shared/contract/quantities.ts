@@ -22,9 +22,12 @@ const SUFFIX: Record<string, number> = {
   Ei: 2 ** 60,
 };
 
-const QUANTITY = /^(\d+(?:\.\d+)?|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d{1,2})?$/;
+const QUANTITY = /^(\d+(?:\.\d*)?|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d{1,2})?$/;
 
-/** The plain number a quantity stands for (cores, bytes), or null when it is not a quantity. */
+/**
+ * The plain number a quantity stands for, cores or bytes: `500m` → 0.5, `1Gi` → 1073741824, `1e3` → 1000.
+ * Null for anything else, negative numbers included.
+ */
 export function parseQuantity(text: string): number | null {
   if (text.length > 32) return null;
   const match = QUANTITY.exec(text);

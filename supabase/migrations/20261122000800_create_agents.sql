@@ -117,11 +117,23 @@ language sql immutable
 set search_path = ''
 as $$
   select case kind
-    when 'memory' then value ~ '^[1-9][0-9]{0,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|K|M|G|T)?$'
-    when 'cpu' then value ~ '^([0-9]{1,6}m|[0-9]{1,3}(\.[0-9]{1,3})?)$' and value !~ '^0+(\.0+)?m?$'
-  end;
+    when 'memory' then value ~ '^[0-9]{1,16}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$'
+    when 'cpu' then value ~ '^([0-9]{1,6}m|[0-9]{1,3}(\.[0-9]{1,3})?)$'
+  end and value ~ '^[0.]*[1-9]';
 $$;
 comment on function private.is_quantity is 'Whether a text is a Kubernetes quantity above zero, of memory (512Mi, 1Gi) or cpu (250m, 1.5).';
+
+create function private.memory_bytes(quantity text) returns numeric
+language sql immutable
+set search_path = ''
+as $$
+  select substring(quantity from '^[0-9.]+')::numeric * case substring(quantity from '[A-Za-z]+$')
+    when 'Ki' then 1024 when 'Mi' then 1024 ^ 2 when 'Gi' then 1024 ^ 3 when 'Ti' then 1024 ^ 4
+    when 'k' then 1e3 when 'M' then 1e6 when 'G' then 1e9 when 'T' then 1e12
+    else 1
+  end;
+$$;
+comment on function private.memory_bytes is 'Bytes of a quantity of memory that private.is_quantity accepts.';
 
 create function private.number_fault(settings jsonb, key text, lowest numeric, highest numeric) returns jsonb
 language sql immutable
@@ -278,6 +290,9 @@ begin
   else
     if agent.resources ? 'memory' and not coalesce(private.is_quantity(agent.resources ->> 'memory', 'memory'), false) then
       faults := faults || '{"resources.memory": "Memory must be a quantity such as 512Mi or 1Gi"}';
+    -- No engine starts a container with less, so 512 for 512Mi would fail long after it was asked for.
+    elsif private.memory_bytes(agent.resources ->> 'memory') < 6 * 1024 * 1024 then
+      faults := faults || '{"resources.memory": "Memory must be at least 6Mi; a number without a unit is bytes"}';
     end if;
     if agent.resources ? 'cpu' and not coalesce(private.is_quantity(agent.resources ->> 'cpu', 'cpu'), false) then
       faults := faults || '{"resources.cpu": "CPU must be a quantity such as 250m or 1.5"}';
@@ -525,7 +540,7 @@ create trigger agent_environments_forget after delete or update of secret_id on 
 
 grant execute on function private.agent_faults, private.is_scaled_by_us, private.rollout_faults, private.duration_seconds, private.refuse_faults,
   private.raise_agent_not_found, private.check_agent_limit, private.number_fault,
-  private.is_quantity
+  private.is_quantity, private.memory_bytes
   to authenticated, service_role;
 grant select, insert, update, delete on public.models, public.stack_templates, public.agents to service_role;
 grant select on public.models, public.stack_templates to authenticated;

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { editionsOfAnswer, mergeAnswers, parseEdition } from "../../shared/contract/editions.ts";
 import { operationWord, statesOfWord, stateWord } from "../../shared/contract/states.ts";
-import { parseQuantity } from "../../shared/contract/quantities.ts";
 import { deployTimeText, isoTime, uptimeText } from "../../shared/contract/times.ts";
 
 describe("editions", () => {
@@ -88,22 +87,6 @@ describe("states", () => {
 
   it("calls a queued operation initiating", () => {
     expect(operationWord("queued")).toBe("initiating");
-  });
-});
-
-describe("quantities", () => {
-  it.each([["500m", 0.5], ["1.5", 1.5], ["1Gi", 1_073_741_824], ["512Mi", 536_870_912], [
-    "2k",
-    2000,
-  ], [
-    "1e3",
-    1000,
-  ]])("reads %s", (text, value) => {
-    expect(parseQuantity(text)).toBeCloseTo(value, 9);
-  });
-
-  it.each([[""], ["1GB"], ["-1"], ["1 Gi"], ["Gi"], ["1e999"], ["NaN"]])("refuses %s", (text) => {
-    expect(parseQuantity(text)).toBeNull();
   });
 });
 

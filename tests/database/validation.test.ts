@@ -36,11 +36,22 @@ test("a model of another framework is INVALID_MODEL", async () => {
     .toMatchObject({ code: "INVALID_MODEL", status: 400 });
 });
 
+test.each(["6Mi", "6144Ki", "6.3M", "6291456", "1Gi", "0.5Gi"])(
+  "an agent may ask for %s of memory",
+  async (memory) => {
+    await insert({ name: "a", resources: { memory } });
+  },
+);
+
 test.each([
   ["settings.temperature", { settings: { temperature: 2.1 } }],
   ["settings.top_p", { settings: { top_p: "high" } }],
   ["settings.stop", { settings: { stop: "x" } }],
   ["resources.memory", { resources: { memory: "lots" } }],
+  ["resources.memory", { resources: { memory: "512" } }],
+  ["resources.memory", { resources: { memory: "6143Ki" } }],
+  // No unit of Kubernetes: an engine would be given no limit at all.
+  ["resources.memory", { resources: { memory: "512000K" } }],
   ["resources.cpu", { resources: { cpu: "0" } }],
   ["replicas", { replicas: 51 }],
   ["scaling.targetCPU", { scaling: { targetCPU: 101 } }],

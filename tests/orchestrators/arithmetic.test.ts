@@ -4,11 +4,8 @@ import {
   memoryBytes,
   toContainerMetrics,
 } from "../../shared/orchestrators/docker-stats.ts";
-import {
-  cpuForDocker,
-  memoryForDocker,
-  parseQuantity,
-} from "../../shared/orchestrators/quantities.ts";
+import { cpuForDocker, memoryForDocker } from "../../shared/orchestrators/quantities.ts";
+import { parseQuantity } from "../../shared/contract/quantities.ts";
 import { toNanoseconds, toUnixSeconds } from "../../shared/orchestrators/timestamps.ts";
 import { splitImage } from "../../shared/orchestrators/portainer/images.ts";
 
@@ -24,13 +21,17 @@ describe("quantities", () => {
     ["128M", 128e6],
     ["1E", 1e18],
     [".5", 0.5],
+    ["1.", 1],
   ])("reads %s", (text, value) => {
     expect(parseQuantity(text)).toBeCloseTo(value, 12);
   });
 
-  it.each(["", "banana", "-1", "1 Gi", "1gi", "Gi", "NaN", "1e999"])("refuses %j", (text) => {
-    expect(parseQuantity(text)).toBeNull();
-  });
+  it.each(["", "banana", "-1", "1 Gi", "1gi", "1GB", "Gi", "NaN", "1e999"])(
+    "refuses %j",
+    (text) => {
+      expect(parseQuantity(text)).toBeNull();
+    },
+  );
 
   it("turns CPU into Docker's cores", () => {
     expect([cpuForDocker("500m"), cpuForDocker("2"), cpuForDocker("100n"), cpuForDocker("0")])

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { OrchestratorError } from "../errors.ts";
 import { nameTaken, workloadMissing } from "../failures.ts";
 import { createLineCollector } from "../log-lines.ts";
-import { parseQuantity } from "../quantities.ts";
+import { parseQuantity } from "../../contract/quantities.ts";
 import { AGENT_LABEL, REVISION_LABEL } from "../stack-file.ts";
 import { toNanoseconds } from "../timestamps.ts";
 import type {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { parseQuantity } from "../quantities.ts";
+import { parseQuantity } from "../../contract/quantities.ts";
 import type { ClusterFigures } from "../types.ts";
 import type { KubernetesApi } from "./api.ts";
 

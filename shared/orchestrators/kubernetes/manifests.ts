@@ -1,5 +1,5 @@
 import { OrchestratorError } from "../errors.ts";
-import { parseQuantity } from "../quantities.ts";
+import { parseQuantity } from "../../contract/quantities.ts";
 import { AGENT_LABEL, REVISION_LABEL } from "../stack-file.ts";
 import { checkEnvironment } from "../stack-variables.ts";
 import type { ClusterOptions, WorkloadSpec } from "../types.ts";
