@@ -524,7 +524,11 @@ begin
   select m into strongest from jsonb_array_elements(seen -> 'metrics') m
   order by (m ->> 'value_percent')::numeric / (m ->> 'target_percent')::numeric desc nulls last limit 1;
   data := jsonb_strip_nulls(jsonb_build_object(
-    'by', 'kubernetes', 'reason', case when desired > known.replicas_desired then 'above_target' else 'below_target' end,
+    'by', 'kubernetes', 'reason', case
+      when known.replicas_desired < (policy ->> 'minReplicas')::int then 'below_minimum'
+      when known.replicas_desired > (policy ->> 'maxReplicas')::int then 'above_maximum'
+      when desired > known.replicas_desired then 'above_target'
+      else 'below_target' end,
     'metric', strongest -> 'metric', 'value_percent', strongest -> 'value_percent', 'target_percent', strongest -> 'target_percent',
     'from_replicas', known.replicas_desired, 'to_replicas', desired,
     'min_replicas', policy -> 'minReplicas', 'max_replicas', policy -> 'maxReplicas'));
@@ -536,7 +540,9 @@ begin
     perform private.keep_replicas(target.id, desired, target.scaling);
     perform private.write_event(target.id, target.user_id, 'AUTOSCALED',
       format('Kubernetes scaled from %s to %s replicas%s', known.replicas_desired, desired,
-        case when data ? 'value_percent' then ': ' || private.scaling_words(data) else '' end), data);
+        -- The bounds hold without a measurement.
+        case when data ? 'value_percent' or data ->> 'reason' in ('below_minimum', 'above_maximum')
+          then ': ' || private.scaling_words(data) else '' end), data);
   end if;
 
   data := data - '{from_replicas,to_replicas,reason}'::text[] || jsonb_build_object('replicas', desired);

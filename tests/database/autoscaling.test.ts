@@ -565,6 +565,19 @@ describe("where Kubernetes scales", () => {
     expect((await events(id))[1]!.data).toMatchObject({ reason: "below_target", to_replicas: 3 });
   });
 
+  test("a count that it brings within the policy is told as that, measured or not", async () => {
+    const id = await agentOnKubernetes({ ...policy, minReplicas: 3 });
+    await observe(id, seen(3, { metrics: [] }));
+    await world
+      .sql`update public.agents set scaling = scaling || '{"minReplicas": 1, "maxReplicas": 2}' where id = ${id}`;
+    await finishNext(world.sql);
+    await observe(id, seen(2));
+    expect(await events(id)).toMatchObject([
+      { message: expect.stringContaining("at least 3"), data: { reason: "below_minimum" } },
+      { message: expect.stringContaining("at most 2"), data: { reason: "above_maximum" } },
+    ]);
+  });
+
   test("a count that it did not decide, or one under an operation, is not taken over", async () => {
     const id = await agentOnKubernetes();
     await observe(id, seen(4, { replicas: 2 }));

@@ -58,10 +58,14 @@ describe("the Kubernetes driver", () => {
 
   afterEach(() => double.close());
 
-  /** @param breaks which requests break the connection */
+  /**
+   * @param breaks which requests break the connection
+   * @param later how far ahead its clock is, in milliseconds
+   */
   function connect(
     namespace = "agents",
     breaks: (method: string) => boolean = () => false,
+    later = 0,
   ): Orchestrator {
     return createOrchestrator({
       id: "1",
@@ -77,6 +81,7 @@ describe("the Kubernetes driver", () => {
         if (breaks(method)) throw new TypeError("the connection broke");
         return await forward();
       }, fetch),
+      now: () => Date.now() + later,
     });
   }
 
@@ -136,15 +141,24 @@ describe("the Kubernetes driver", () => {
 
   describe("asked what the autoscaler decided", () => {
     const scaling = { minReplicas: 1, maxReplicas: 10, targetCpu: 70, targetMemory: 80 };
-    const told = async (status: unknown, autoscaled = true) => {
+    const told = async (status: unknown, autoscaled = true, later = 0) => {
       const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
       Object.assign(object("horizontalpodautoscalers"), { status });
-      return (await orchestrator.inspect({ ...ref, autoscaled }, signal))!.autoscaler;
+      await until(() => orchestrator.inspect(ref, signal), (state) => state?.ready === 2);
+      const asked = connect("agents", undefined, later);
+      return (await asked.inspect({ ...ref, autoscaled }, signal))!.autoscaler;
     };
     const because = (type: string, status: string, reason: string) => ({
       desiredReplicas: 3,
-      conditions: [{ type, status, reason, message: "in words of its own" }],
+      conditions: [{
+        type,
+        status,
+        reason,
+        message: "in words of its own",
+        lastTransitionTime: new Date(Date.now() - 3_600_000).toISOString().replace(/\.\d+/, ""),
+      }],
     });
+    const ages = 3_600_000;
 
     it("tells replicas, and usage against the targets", async () => {
       expect(
@@ -174,7 +188,16 @@ describe("the Kubernetes driver", () => {
       ["scaling_failed", because("AbleToScale", "False", "FailedUpdateScale")],
       [null, because("AbleToScale", "False", "BackoffBoth")],
     ])("tells that it is limited by %s", async (limitedBy, status) => {
-      expect(await told(status)).toMatchObject({ replicas: 3, limitedBy });
+      expect(await told(status, true, ages)).toMatchObject({ replicas: 3, limitedBy });
+    });
+
+    it("gives a metrics-server its time before it tells that nothing is measured", async () => {
+      const status = because("ScalingActive", "False", "FailedGetResourceMetric");
+      expect(await told(status), "containers that just started").toMatchObject({ limitedBy: null });
+      status.conditions[0]!.lastTransitionTime = new Date(Date.now() + ages).toISOString();
+      expect(await told(status, true, ages), "measured until now").toMatchObject({
+        limitedBy: null,
+      });
     });
 
     it("tells nothing of an autoscaler that has not decided yet, nor when nobody asks", async () => {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { AutoscalerState } from "../types.ts";
+import type { AutoscalerState, ContainerState } from "../types.ts";
 import { anyObject } from "./state.ts";
 
 /** A HorizontalPodAutoscaler, as far as it tells what it decided. */
@@ -24,13 +24,30 @@ export const horizontalPodAutoscaler = anyObject.extend({
       type: z.string(),
       status: z.string(),
       reason: z.string().nullish(),
+      lastTransitionTime: z.string().nullish(),
     })).nullish(),
   }).nullish(),
 });
 
-/** What the autoscaler decided last, and what kept it from more. */
+type Condition = NonNullable<
+  NonNullable<z.output<typeof horizontalPodAutoscaler>["status"]>["conditions"]
+>[number];
+
+/**
+ * A metrics-server knows a container after it has looked at it twice, and looks once in a quarter of a minute to once
+ * in a minute. Until then that it knows nothing is how every deployment begins.
+ */
+const FIRST_MEASUREMENT_MS = 150_000;
+
+/**
+ * What the autoscaler decided last, and what kept it from more.
+ *
+ * @param containers those that it measures
+ */
 export function autoscalerState(
   found: z.output<typeof horizontalPodAutoscaler>,
+  containers: ContainerState[],
+  now: number,
 ): AutoscalerState {
   const measured = new Map(
     found.status?.currentMetrics?.map(({ resource }) => [
@@ -48,20 +65,31 @@ export function autoscalerState(
       const { name } = resource;
       return [{ metric: name, valuePercent: measured.get(name) ?? null, targetPercent: target }];
     }),
-    limitedBy: limitedBy(found.status?.conditions ?? []),
+    limitedBy: limitedBy(
+      found.status?.conditions ?? [],
+      ({ lastTransitionTime }) =>
+        isLongAgo(lastTransitionTime, now) &&
+        containers.some(({ startedAt }) => isLongAgo(startedAt, now)),
+    ),
   };
+}
+
+function isLongAgo(time: string | null | undefined, now: number): boolean {
+  return now - Date.parse(time ?? "") > FIRST_MEASUREMENT_MS;
 }
 
 /** Its words are prose of another's; the reasons are an enumeration. */
 function limitedBy(
-  conditions: { type: string; status: string; reason?: string | null }[],
+  conditions: Condition[],
+  hadItsTime: (condition: Condition) => boolean,
 ): AutoscalerState["limitedBy"] {
-  const is = (type: string, status: string, reasons: RegExp) =>
-    conditions.some((one) =>
+  const find = (type: string, status: string, reasons: RegExp) =>
+    conditions.find((one) =>
       one.type === type && one.status === status && reasons.test(one.reason ?? "")
     );
-  if (is("AbleToScale", "False", /^Failed/)) return "scaling_failed";
+  if (find("AbleToScale", "False", /^Failed/)) return "scaling_failed";
   // Scaled to zero is stopped on purpose.
-  if (is("ScalingActive", "False", /^(?!ScalingDisabled$)/)) return "unmeasured";
-  return is("ScalingLimited", "True", /^TooManyReplicas$/) ? "max_replicas" : null;
+  const unmeasured = find("ScalingActive", "False", /^(?!ScalingDisabled$)/);
+  if (unmeasured && hadItsTime(unmeasured)) return "unmeasured";
+  return find("ScalingLimited", "True", /^TooManyReplicas$/) ? "max_replicas" : null;
 }

@@ -428,7 +428,9 @@ export function createKubernetesDriver(
         url: serviceUrl(exposed, cluster.options.publicHost ?? null),
         consoleUrl: options.consoleUrl(api.namespace, reached.metadata.name),
         failure: main.failure,
-        ...(scaler && ownedBy(scaler, ref.agentId) ? { autoscaler: autoscalerState(scaler) } : {}),
+        ...(scaler && ownedBy(scaler, ref.agentId)
+          ? { autoscaler: autoscalerState(scaler, main.containers, now()) }
+          : {}),
       };
     },
 
