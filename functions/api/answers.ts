@@ -1,4 +1,5 @@
 import { type JsonObject, mergeAnswers } from "../../shared/contract/editions.ts";
+import { ApiError } from "../../shared/contract/errors.ts";
 import type { AnswerContext, PlatformFacts } from "../../shared/contract/facts.ts";
 import type { KeptAnswer } from "../../shared/database/idempotency.ts";
 import type { AnyRouteHandler, RouteContext } from "./route.ts";
@@ -28,6 +29,15 @@ export function answerOf(
   const body = context.editions.map((edition) => handler.present[edition](facts, answering))
     .reduce((strong, weak) => mergeAnswers(strong, weak) as JsonObject);
   return { status: handler.status, headers, body };
+}
+
+/** The 405 of a path that knows other methods. */
+export function methodNotAllowed(allowed: readonly string[]): ApiError {
+  const allow = [...allowed, "OPTIONS"].join(", ");
+  return new ApiError("METHOD_NOT_ALLOWED", `This path knows ${allow}`, {
+    headers: { Allow: allow },
+    details: { allowed },
+  });
 }
 
 export function respond({ status, headers, body }: KeptAnswer): Response {

@@ -10,7 +10,7 @@ import { CORS_HEADERS, preflight } from "../../shared/http/cors.ts";
 import { createRouter } from "../../shared/http/router.ts";
 import type { TokenVerifier } from "../../shared/http/tokens.ts";
 import { admit } from "./admission.ts";
-import { respond, withHeaders } from "./answers.ts";
+import { methodNotAllowed, respond, withHeaders } from "./answers.ts";
 import type { AuthService } from "./auth-service.ts";
 import { presentError } from "./presenters/error.ts";
 import { beginProgress, type Progress } from "./progress.ts";
@@ -76,11 +76,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
       if (found.allowed.length === 0) {
         throw new ApiError("NOT_FOUND", "There is no such path");
       }
-      const allow = [...found.allowed, "OPTIONS"].join(", ");
-      throw new ApiError("METHOD_NOT_ALLOWED", `This path knows ${allow}`, {
-        headers: { Allow: allow },
-        details: { allowed: found.allowed },
-      });
+      throw methodNotAllowed(found.allowed);
     }
     const { route, params } = found.found;
     progress.route = route;
@@ -156,9 +152,7 @@ export function createApi(dependencies: ApiDependencies): (request: Request) => 
     telemetry.begin();
     let response: Response;
     let fault: ApiError | null = null;
-    const own = request.method === "GET" || request.method === "HEAD"
-      ? serviceRoute(progress.pathname)
-      : null;
+    const own = serviceRoute(request, url, progress.pathname);
     try {
       response = own === null ? await carryOut(request, progress, url) : await own;
     } catch (error) {

@@ -1,4 +1,5 @@
 import type { Edition } from "../../shared/contract/editions.ts";
+import type { Endpoint } from "../../shared/contract/endpoints.ts";
 import type { Caller, RequestFacts } from "../../shared/database/caller.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import type { HealthMonitor } from "../../shared/database/health-monitor.ts";
@@ -73,13 +74,7 @@ export interface RouteHandler<Input, Result, Facts, Outside = unknown> {
 // deno-lint-ignore no-explicit-any
 export type AnyRouteHandler = RouteHandler<any, any, any, any>;
 
-export interface Route {
-  method: "GET" | "POST" | "PUT" | "DELETE";
-  path: string;
-  /** Editions whose document knows the route; without `API-Version` the answer merges these. */
-  documented: readonly Edition[];
-  /** Whether the key of an agent may call it; by default it may not. */
-  forAgents?: boolean;
+export interface Route extends Endpoint {
   /** Loaded when first asked for, so that a light route imports nothing heavy. */
   load(): Promise<AnyRouteHandler>;
 }

@@ -15,11 +15,11 @@ export type CredentialKind = "jwt" | "api_key" | "none";
  * @returns the edition asked for, or null when the header is absent
  * @throws ApiError VALIDATION_ERROR for any other value
  */
-export function parseEdition(header: string | null): Edition | null {
+export function parseEdition(header: string | null, field = "API-Version"): Edition | null {
   if (header === null) return null;
   const word = header.trim();
   if (word === "1" || word === "2" || word === "3") return Number(word) as Edition;
-  throw validationError({ "API-Version": "must be 1, 2 or 3" });
+  throw validationError({ [field]: "must be 1, 2 or 3" });
 }
 
 /**

@@ -1,18 +1,20 @@
 import { z } from "zod";
 import { INTERVALS, parseSince, TIMEFRAMES } from "./times.ts";
 import { type Edition } from "./editions.ts";
-import { statesOfWord } from "./states.ts";
+import { KNOWN_STATES, statesOfWord } from "./states.ts";
 
 /**
  * Query parameters of the agent routes. Known ones are checked; unknown ones are ignored, unlike in
  * bodies: they change nothing that is stored, and proxies and browsers add their own.
  */
 
-const wholeText = (lowest: number, highest: number, fallback: number) => {
+/** A whole number as a query writes it. What is said of it by `meta` is what OpenAPI shows. */
+export const wholeText = (lowest: number, highest: number, fallback: number) => {
   const message = `must be a whole number from ${lowest} to ${highest}`;
   return z.string().regex(/^\d{1,9}$/, message).transform(Number)
     .refine((value) => value >= lowest && value <= highest, message)
-    .default(fallback);
+    .default(fallback)
+    .meta({ type: "integer", pattern: undefined, minimum: lowest, maximum: highest });
 };
 
 /** Deepest page by offset; below it a client reads with filters or through PostgREST. */
@@ -29,6 +31,9 @@ const moment = (now: Date) =>
       return z.NEVER;
     }
     return found;
+  }).meta({
+    description: "An ISO 8601 time with its zone, or how long ago",
+    examples: ["2026-01-15T10:30:00Z", "1h", "30m"],
   });
 
 /** Filters by state, in the words of the edition, and by platform. */
@@ -41,7 +46,8 @@ function filters(edition: Edition) {
         return z.NEVER;
       }
       return states;
-    }).optional(),
+    }).meta({ description: `One of ${KNOWN_STATES.join(", ")}, in either letter case` })
+      .optional(),
     platform: z.string().toLowerCase().regex(
       /^[a-z0-9][a-z0-9_-]{0,49}$/,
       "must be a name such as discord, telegram, twitter",
@@ -96,13 +102,14 @@ export function searchAgentsQuery(edition: Edition, now: Date) {
 export const listRevisionsQuery = z.object({
   limit: wholeText(1, 50, 10),
   before: z.string().regex(/^\d{1,9}$/, "must be the number of a revision").transform(Number)
-    .optional(),
+    .meta({ type: "integer", pattern: undefined, minimum: 0 }).optional(),
 });
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
 const trueOrFalse = z.enum(["true", "false"], "must be true or false")
-  .transform((word) => word === "true");
+  .transform((word) => word === "true")
+  .meta({ type: "boolean", enum: undefined });
 
 const cursor = z.string().regex(
   /^\d{1,18}_\d{1,18}$/,
@@ -121,7 +128,8 @@ export function logsQuery(now: Date) {
       .refine(
         (words) => words.every((word) => (LEVELS as readonly string[]).includes(word)),
         `must be among ${LEVELS.join(", ").toUpperCase()}`,
-      ).optional(),
+      ).meta({ description: `Among ${LEVELS.join(", ").toUpperCase()}, separated by commas` })
+      .optional(),
     container: z.string().regex(
       /^[A-Za-z0-9][A-Za-z0-9_./-]{0,199}$/,
       "must be a container id or name",

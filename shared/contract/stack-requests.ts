@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { validationError } from "./errors.ts";
+import { wholeText } from "./queries.ts";
 
 /**
  * Request bodies of the stack routes (seed 000). As with agents, unknown fields are refused and bounds only keep a
@@ -95,13 +96,6 @@ export const STACK_STATES: Record<string, string> = {
 };
 
 const stackStates = [...new Set(Object.values(STACK_STATES))] as [string, ...string[]];
-
-const wholeText = (lowest: number, highest: number, fallback: number) => {
-  const message = `must be a whole number from ${lowest} to ${highest}`;
-  return z.string().regex(/^\d{1,9}$/, message).transform(Number)
-    .refine((value) => value >= lowest && value <= highest, message)
-    .default(fallback);
-};
 
 /** Query of `GET /api/stacks`. */
 export const listStacksQuery = z.object({

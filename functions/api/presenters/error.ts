@@ -41,8 +41,9 @@ export interface ErrorContext {
   ranAsCaller: boolean;
 }
 
-function codeFor(edition: Edition, error: ApiError): ErrorCode {
-  return CODE_OF_EDITION[error.code]?.[edition] ?? error.code;
+/** What an edition calls a fault. */
+export function codeInEdition(edition: Edition, code: ErrorCode): ErrorCode {
+  return CODE_OF_EDITION[code]?.[edition] ?? code;
 }
 
 /** Seed 002 says of an agent that is not found that access may be denied; seed 001 does not. */
@@ -55,7 +56,7 @@ function messageFor(edition: Edition, { code, message }: ApiError): string {
 function renderError(edition: Edition, error: ApiError, context: ErrorContext): JsonObject {
   const details = error.details as JsonObject | null;
   const common = {
-    code: codeFor(edition, error),
+    code: codeInEdition(edition, error.code),
     message: messageFor(edition, error),
     timestamp: context.now.toISOString(),
   };
@@ -105,7 +106,7 @@ export function presentError(
 ): ErrorAnswer {
   const editions = editionsOfAnswer(asked, credential, EDITIONS);
   const edition = editions[0]!;
-  const code = codeFor(edition, error);
+  const code = codeInEdition(edition, error.code);
   const merged = editions.map((each) => renderError(each, error, context))
     .reduce((strong, weak) => mergeAnswers(strong, weak) as JsonObject);
   const body: JsonObject = { ...merged, ...(error.hint === null ? {} : { hint: error.hint }) };

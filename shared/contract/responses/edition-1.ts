@@ -72,6 +72,14 @@ export const scaled1 = z.object({
   updatedAt: time,
 });
 
+/** `PUT /api/agents/{id}`, of which seed 001 documents no answer: edition 2's without user and event. */
+export const updated1 = z.object({
+  agentId: uuid,
+  status: state1,
+  changes_applied: z.record(z.string(), z.literal(true)),
+  updatedAt: time,
+});
+
 const announced = (status: string, message: string) =>
   z.object({
     agentId: uuid,

@@ -8,9 +8,9 @@ import {
   metrics1,
   scaled1,
   scan1,
-  state1,
   status1,
   system1,
+  updated1,
 } from "./edition-1.ts";
 import {
   count,
@@ -68,14 +68,7 @@ export const scaled2 = scaled1.extend({
   supabase_event_id: uuid,
 });
 
-export const updated2 = z.object({
-  agentId: uuid,
-  user_id: uuid,
-  status: state1,
-  changes_applied: z.record(z.string(), z.literal(true)),
-  supabase_event_id: uuid.nullable(),
-  updatedAt: time,
-});
+export const updated2 = updated1.extend({ user_id: uuid, supabase_event_id: uuid.nullable() });
 
 export const restarted2 = z.object({
   agentId: uuid,
@@ -116,6 +109,13 @@ export const erased2 = z.object({
     finished_at: time.nullable(),
   }),
   timestamp: time,
+});
+
+/** `GET /api/users/export`: the rows of each table, as they are stored. */
+export const exported2 = z.object({
+  exported_at: time,
+  user_id: uuid,
+  data: z.record(z.string(), z.array(z.unknown())),
 });
 
 export const metrics2 = metrics1.extend({
@@ -229,6 +229,34 @@ export const scan2 = scan1.extend({
     }),
   }).nullable(),
   security_event_logged: z.boolean(),
+});
+
+/** `POST /realtime/v1/channels`, of which seed 002 documents no answer. */
+export const channel2 = z.object({
+  topic: z.string(),
+  kind: z.enum(["broadcast", "postgres_changes"]),
+  status: z.literal("AVAILABLE"),
+  websocket_url: z.url(),
+  /** What to send to join. */
+  join: z.object({
+    topic: z.string(),
+    event: z.literal("phx_join"),
+    payload: z.object({
+      config: z.record(z.string(), z.unknown()),
+      access_token: z.string(),
+    }),
+    ref: z.string(),
+    join_ref: z.string(),
+  }),
+  /** What to send every so many seconds. */
+  heartbeat: z.object({
+    topic: z.literal("phoenix"),
+    event: z.literal("heartbeat"),
+    payload: z.object({}),
+    ref: z.string(),
+  }),
+  heartbeat_seconds: count,
+  expires_at: time,
 });
 
 export const error2 = z.object({

@@ -8,6 +8,7 @@ import { connectDatabase } from "../../../shared/database/connect.ts";
 import { createHealthMonitor } from "../../../shared/database/health-monitor.ts";
 import { createServiceProbes } from "../../../shared/health/services.ts";
 import { createTokenVerifier } from "../../../shared/http/tokens.ts";
+import { expectDescribed } from "./described.ts";
 import { createTestDatabase } from "../../support/database.ts";
 import { afterAll } from "vitest";
 
@@ -135,12 +136,14 @@ export async function createTestApi() {
     const response = await (options.api ?? api)(request);
     const text = await response.text();
     const isJson = (response.headers.get("content-type") ?? "").includes("json") && text !== "";
-    return {
+    const answer = {
       status: response.status,
       headers: response.headers,
       text,
       json: isJson ? JSON.parse(text) : null,
     };
+    expectDescribed(request, answer);
+    return answer;
   }
 
   async function apiKey(owner: Persona, body: Record<string, unknown> = {}): Promise<Persona> {
