@@ -2,7 +2,7 @@ import { logsQuery } from "../../../shared/contract/queries.ts";
 import { parseInput } from "../../../shared/contract/validation.ts";
 import { type LogFacts, presentLogs } from "../presenters/logs.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 import { logStatement } from "./log-statement.ts";
 
 /** `GET /api/agents/{id}/logs`; `follow=true` is answered as a stream. */

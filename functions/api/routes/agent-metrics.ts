@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { type MetricsFacts, presentMetrics } from "../presenters/metrics.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `GET /api/agents/{id}/metrics`. */
 export const handler = defineRoute({

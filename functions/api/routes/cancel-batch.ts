@@ -2,7 +2,7 @@ import type { BatchFacts } from "../../../shared/contract/facts.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentBatch } from "../presenters/batch.ts";
 import { defineRoute } from "../route.ts";
-import { batchId } from "./batch-id.ts";
+import { batchId } from "./ids.ts";
 
 /** `DELETE /api/agents/batch/{id}`: what waits is cancelled, what runs goes on. */
 export const handler = defineRoute({

@@ -3,7 +3,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { type AgentKeyFacts, presentAgentKey } from "../presenters/reports.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/keys`: makes a key by which the agent reports; it is shown this once. */
 export const handler = defineRoute({

@@ -2,7 +2,7 @@ import type { CommandFacts } from "../../../shared/contract/facts.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentDeleted } from "../presenters/commands.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `DELETE /api/agents/{id}`: personal data goes at once, the containers by an operation. */
 export const handler = defineRoute({

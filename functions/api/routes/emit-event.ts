@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { jsonb, sqlText } from "../../../shared/database/literal.ts";
 import { presentEmitted } from "../presenters/real-time.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/events`: says something on a channel of an agent. */
 export const handler = defineRoute({

@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentRevisions } from "../presenters/revisions.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `GET /api/agents/{id}/revisions`: what was rolled out of an agent, newest first. */
 export const handler = defineRoute({

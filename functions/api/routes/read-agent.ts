@@ -2,7 +2,7 @@ import type { SnapshotFacts } from "../../../shared/contract/facts.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentAgent } from "../presenters/agent.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `GET /api/agents/{id}` and `GET /api/agents/{id}/status`. */
 export const handler = defineRoute({

@@ -2,7 +2,7 @@ import type { BatchFacts } from "../../../shared/contract/facts.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentBatch } from "../presenters/batch.ts";
 import { defineRoute } from "../route.ts";
-import { batchId } from "./batch-id.ts";
+import { batchId } from "./ids.ts";
 
 /** `GET /api/agents/batch/{id}`. */
 export const handler = defineRoute({

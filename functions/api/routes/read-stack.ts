@@ -2,7 +2,7 @@ import type { StackFacts } from "../../../shared/contract/stack-facts.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentStack } from "../presenters/stacks.ts";
 import { defineRoute } from "../route.ts";
-import { stackId } from "./stack-id.ts";
+import { stackId } from "./ids.ts";
 
 /** `GET /api/stacks/{id}`. */
 export const handler = defineRoute({

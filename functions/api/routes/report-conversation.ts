@@ -3,7 +3,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { jsonb, sqlText } from "../../../shared/database/literal.ts";
 import { presentStoredMessages, type StoredMessages } from "../presenters/reports.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/conversations`: messages that an agent exchanged. */
 export const handler = defineRoute({

@@ -3,7 +3,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentStoredStatus, type StoredStatus } from "../presenters/reports.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `PUT /api/agents/{id}/status`: what an agent is doing, as it says. */
 export const handler = defineRoute({

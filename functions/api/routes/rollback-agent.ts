@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentRolledBack } from "../presenters/commands.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/rollback`: makes the agent again what it was in a revision. */
 export const handler = defineRoute({

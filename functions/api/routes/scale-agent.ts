@@ -5,7 +5,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { jsonb, sqlText } from "../../../shared/database/literal.ts";
 import { presentScaled } from "../presenters/commands.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/scale`. */
 export const handler = defineRoute({

@@ -4,7 +4,7 @@ import { runAsCaller } from "../../../shared/database/caller.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentScan, type ScanFacts } from "../presenters/security-scan.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** Most scans are done by then; of those that are not the answer says QUEUED or RUNNING. */
 const PATIENCE_MS = 5000;

@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText } from "../../../shared/database/literal.ts";
 import { presentStarted } from "../presenters/commands.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `POST /api/agents/{id}/start`. */
 export const handler = defineRoute({

@@ -5,7 +5,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { jsonb, sqlText } from "../../../shared/database/literal.ts";
 import { presentUpdated } from "../presenters/commands.ts";
 import { defineRoute } from "../route.ts";
-import { agentId } from "./agent-id.ts";
+import { agentId } from "./ids.ts";
 
 /** `PUT /api/agents/{id}`: changes what is named and rolls it out. */
 export const handler = defineRoute({

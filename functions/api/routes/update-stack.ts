@@ -4,7 +4,7 @@ import { parseInput } from "../../../shared/contract/validation.ts";
 import { jsonb, sqlText } from "../../../shared/database/literal.ts";
 import { presentStackUpdated } from "../presenters/stacks.ts";
 import { defineRoute } from "../route.ts";
-import { stackId } from "./stack-id.ts";
+import { stackId } from "./ids.ts";
 
 /** `PUT /api/stacks/{id}`: changes what is named, says what that changes, and rolls it out. */
 export const handler = defineRoute({
