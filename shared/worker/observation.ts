@@ -127,10 +127,19 @@ function healthOf(state: WorkloadState): ObservedHealth {
 }
 
 function statusOf(probed: ContainerState[], state: WorkloadState): ObservedHealth["status"] {
-  if (probed.length === 0) return "unknown";
+  if (probed.length === 0) return statusOfUnprobed(state);
   if (probed.some((container) => container.health === "unhealthy")) return "unhealthy";
   if (probed.some((container) => container.health === "starting")) return "starting";
   return state.ready < state.desired ? "starting" : "healthy";
+}
+
+/** What runs without a health check may be well or not; what should run and does not is not well. */
+function statusOfUnprobed(state: WorkloadState): ObservedHealth["status"] {
+  const own = state.containers.filter((container) => container.candidate === undefined);
+  const wanted = state.status !== "inactive" && state.desired > 0;
+  if (!wanted || own.some((container) => container.status === "running")) return "unknown";
+  const fell = state.failure !== null || own.some((container) => container.restartCount > 0);
+  return fell ? "unhealthy" : "starting";
 }
 
 /**

@@ -238,6 +238,26 @@ describe("containers", () => {
     expect(events[3]!.details).toMatchObject({ restart_count: 1, exit_code: 137 });
   });
 
+  it("that fall again and again make an agent unhealthy, also while none is there to be probed", async () => {
+    const { id, workload } = await watchedAgent();
+    workload.ready = 0;
+    Object.assign(workload.containers[0]!, {
+      status: "created",
+      health: null,
+      startedAt: null,
+      restartCount: 3,
+    });
+    await look();
+    expect(await bed.deployment(id)).toMatchObject({ health: { status: "unhealthy" } });
+  });
+
+  it("that run without a health check are neither well nor not", async () => {
+    const { id, workload } = await watchedAgent();
+    workload.containers[0]!.health = null;
+    await look();
+    expect(await bed.deployment(id)).toMatchObject({ health: { status: "unknown" } });
+  });
+
   it("that somebody else removed are no longer shown", async () => {
     const { id } = await watchedAgent();
     bed.cluster.workloads.clear();
