@@ -1,3 +1,4 @@
+import { ApiError } from "../../shared/contract/errors.ts";
 import {
   type RateLimit,
   rateLimitError,
@@ -9,7 +10,7 @@ import type { RouteContext } from "./route.ts";
 
 /**
  * Waits for the count; the answer will say where the caller stands.
- * @throws ApiError RATE_LIMIT_EXCEEDED 429
+ * @throws ApiError RATE_LIMIT_EXCEEDED 429, AUTHENTICATION_FAILED 401 for a user who is gone
  */
 export async function admit(
   counted: Promise<RateLimit>,
@@ -22,4 +23,10 @@ export async function admit(
     Object.assign(progress.headers, supabaseLimitHeaders(limit, context.caller));
   }
   if (!limit.allowed) throw rateLimitError(limit, context.caller);
+  if (!limit.known && !progress.route?.forErased) {
+    throw new ApiError("AUTHENTICATION_FAILED", "There is no such user any more", {
+      details: { reason: "unknown user" },
+      hint: "Sign in again.",
+    });
+  }
 }

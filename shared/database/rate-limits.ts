@@ -22,6 +22,8 @@ export interface RateLimit {
   query_remaining: number | null;
   /** Of the requests to Auth within an hour; null when nobody counts them. */
   auth_remaining: number | null;
+  /** False for the user of a token that outlives its account. */
+  known: boolean;
 }
 
 const unixSeconds = (time: string | Date) => Math.ceil(new Date(time).getTime() / 1000);

@@ -106,6 +106,21 @@ end;
 $$;
 comment on function private.has_permission is 'Whether the caller holds a permission, at least for their own rows.';
 
+create function private.require_account() returns void
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  caller constant uuid := (select auth.uid());
+begin
+  if caller is not null and not exists (select from public.profiles p where p.id = caller) then
+    perform private.raise_error('AUTHENTICATION_FAILED', 'There is no such user any more', '{"reason": "unknown user"}', 401, 'Sign in again.');
+  end if;
+end;
+$$;
+comment on function private.require_account is
+  'Raises AUTHENTICATION_FAILED (401) for the token of a user who is gone: signing in again is what helps, and not a permission. Definer: a key of an agent reads no profiles.';
+
 create function private.require_permission(permission text) returns text
 language plpgsql stable
 set search_path = ''
@@ -114,6 +129,7 @@ declare
   reached constant text := private.reach(permission);
 begin
   if reached = 'none' then
+    perform private.require_account();
     perform private.raise_error(
       'PERMISSION_DENIED',
       format('This needs the permission %s.', permission),
@@ -124,7 +140,7 @@ begin
   return reached;
 end;
 $$;
-comment on function private.require_permission is 'Reach of the caller with a permission (own or all); raises PERMISSION_DENIED (403) without it.';
+comment on function private.require_permission is 'Reach of the caller with a permission (own or all); raises PERMISSION_DENIED (403) without it, AUTHENTICATION_FAILED (401) for a user who is gone.';
 
 create function private.permissions_of(role text) returns text[]
 language sql stable security definer
@@ -240,7 +256,7 @@ comment on function private.custom_access_token_hook is
 grant usage on schema private to supabase_auth_admin;
 grant execute on function private.custom_access_token_hook to supabase_auth_admin;
 grant execute on function
-  private.owner_bound, private.reach, private.has_permission, private.require_permission,
+  private.owner_bound, private.reach, private.has_permission, private.require_account, private.require_permission,
   private.permissions_of
   to authenticated, service_role;
 grant execute on function public.my_permissions to authenticated, service_role;

@@ -18,7 +18,7 @@ create function private.take_rate_limit(
   out window_limit integer, out window_remaining integer, out window_seconds integer, out window_reset timestamptz,
   out burst_limit integer, out burst_remaining integer, out burst_seconds integer, out burst_reset timestamptz,
   out retry_after integer,
-  out query_remaining integer, out auth_remaining integer
+  out query_remaining integer, out auth_remaining integer, out known boolean
 ) returns record
 language plpgsql volatile security definer
 set search_path = ''
@@ -26,13 +26,16 @@ as $$
 declare
   moment constant timestamptz := clock_timestamp();
   of_agent constant boolean := exists (select from public.api_keys k where k.id = take_rate_limit.key_id and k.agent_id is not null);
+  own jsonb;
   limits jsonb;
   counted private.rate_limits;
 begin
+  select coalesce(p.rate_limit, '{}') into own from public.profiles p where p.id = take_rate_limit.user_id;
+  known := found;
   select jsonb_object_agg(s.key, s.value) into limits from public.settings s
   where s.category = case when of_agent then 'report_rate_limit' else 'rate_limit' end;
   limits := coalesce(limits, '{}')
-    || coalesce((select p.rate_limit from public.profiles p where p.id = take_rate_limit.user_id and not of_agent), '{}');
+    || case when of_agent then '{}' else coalesce(own, '{}') end;
   if not of_agent then
     query_remaining := greatest(0, private.whole_number(limits -> 'query_limit', 1000)
       - private.queries_taken(user_id, private.query_window(private.whole_number(limits -> 'query_seconds', 60))));
@@ -90,7 +93,7 @@ begin
 end;
 $$;
 comment on function private.take_rate_limit is
-  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own; of an agent''s key those of report_rate_limit, then its own. retry_after in seconds. Tells also what the user has left of the limits in create_request_limits: query_remaining, and auth_remaining, null when it is not known; of an agent''s key both are null. Definer: called by the api function.';
+  'Counts a request of a caller in both windows and says whether it may go on, or `cost` requests that came together and how many of them are granted; a refused request is not counted. Limits: settings of category rate_limit, then the user''s, then the key''s own; of an agent''s key those of report_rate_limit, then its own. retry_after in seconds. Tells also what the user has left of the limits in create_request_limits: query_remaining, and auth_remaining, null when it is not known; of an agent''s key both are null; and whether the user is known: a token outlives its account. Definer: called by the api function.';
 
 create table private.idempotency_keys (
   user_id uuid not null references auth.users (id) on delete cascade,

@@ -62,12 +62,38 @@ describe("DELETE /api/users/profile", () => {
     expect(json.error.code).toBe("INSUFFICIENT_PERMISSIONS");
   });
 
-  it("leaves a token that outlives its account nothing", async () => {
-    const person = await test.user();
-    await erase(person, { confirm: person.email });
-    const listed = await test.call("GET", "/api/agents", { as: person });
-    expect(listed.status).toBeGreaterThanOrEqual(400);
-    expect((await test.call("GET", path, { as: person })).status).toBe(401);
+  describe("leaves to a token that outlives its account", () => {
+    let person: Awaited<ReturnType<typeof test.user>>;
+    beforeAll(async () => {
+      person = await test.user();
+      await erase(person, { confirm: person.email });
+    });
+
+    it.each([
+      ["GET", "/api/agents"],
+      ["GET", `/api/agents/${crypto.randomUUID()}/status`],
+      ["GET", path],
+      ["GET", "/api/health"],
+      ["POST", "/api/agents", { agentName: "late" }],
+      ["POST", "/api/agents", { agentName: "late" }, { "Idempotency-Key": "late" }],
+      ["PUT", "/api/users/profile", { notification_preferences: { email: false } }],
+      ["POST", "/api/-/realtime/channels", { topic: "realtime:system" }],
+    ])(
+      "nothing: %s %s is 401, so that the client signs in again",
+      async (method, asked, body?, headers?) => {
+        const { status, json } = await test.call(method, asked, {
+          as: person,
+          body,
+          headers,
+          edition: 2,
+        });
+        expect({ status, ...json.error }).toMatchObject({
+          status: 401,
+          code: "INVALID_JWT_TOKEN",
+          details: { reason: "unknown user" },
+        });
+      },
+    );
   });
 });
 

@@ -551,6 +551,15 @@ describe("an erasure", () => {
     expect(await erase(person)).toMatchObject({ id: first!.id, state: "finished", pending: {} });
   });
 
+  test("leaves a token that can only be told to sign in again", async () => {
+    const person = await world.person();
+    await erase(person, person.email);
+    expect(await refusal(call(person, "public.list_agents()"))).toMatchObject({
+      code: "AUTHENTICATION_FAILED",
+      status: 401,
+    });
+  });
+
   test("of somebody with nothing is finished at once", async () => {
     const person = await world.person();
     expect(await erase(person, person.email)).toMatchObject({ state: "finished", agents: 0 });
