@@ -362,6 +362,10 @@ declare
   series jsonb;
 begin
   perform private.require_monitored(agent_metric_series.agent_id);
+  if extract(year from bin) <> 0 or extract(month from bin) <> 0 then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters',
+      '{"interval": "interval must be of days or less: months are not of one length"}', 400);
+  end if;
   if bin is null or bin < interval '1 second' or since is null or floor(extract(epoch from now() - since) / extract(epoch from bin)) > most then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', jsonb_build_object('interval',
       format('interval is too short for the timeframe: a series has at most %s data points', most)), 400, 'Ask for a longer interval.');

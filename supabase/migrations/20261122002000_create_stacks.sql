@@ -537,7 +537,9 @@ begin
   if not faults ? 'cluster_id' and (input ->> 'cluster_id') !~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
     faults := faults || '{"cluster_id": "cluster_id must be a UUID"}';
   end if;
-  if not faults ? 'template_version' and (input ->> 'template_version')::numeric not between 1 and 1000000 then
+  if not faults ? 'template_version' and ((input ->> 'template_version')::numeric not between 1 and 1000000
+    or (input ->> 'template_version')::numeric % 1 <> 0)
+  then
     faults := faults || '{"template_version": "template_version must be a whole number of at least 1"}';
   end if;
   return faults;
@@ -566,6 +568,52 @@ end;
 $$;
 comment on function private.find_stack_template is
   'Template of a name, the owner''s before the installation''s, the newest unless a version is named. VALIDATION_ERROR 400 without any. Definer: called by commands that checked the right.';
+
+create function private.runs_stacks(cluster public.clusters) returns boolean
+language sql stable security definer
+set search_path = ''
+as $$
+  select cluster.kind = 'portainer' and not exists (
+    select from public.cluster_health h where h.cluster_id = cluster.id and h.orchestrator = 'portainer-kubernetes');
+$$;
+comment on function private.runs_stacks is 'Whether a cluster has Docker or Swarm behind it, as far as is known. Definer: users may not read clusters.';
+
+create function private.choose_stack_cluster(wanted uuid) returns public.clusters
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  chosen public.clusters := private.choose_cluster(wanted);
+begin
+  -- Users may not read clusters, so they could name no other when the default one runs no stacks.
+  if wanted is null and not private.runs_stacks(chosen) then
+    select * into chosen from public.clusters c where c.enabled and private.runs_stacks(c) order by c.created_at, c.id limit 1;
+  end if;
+  if chosen.id is null or not private.runs_stacks(chosen) then
+    perform private.raise_error('VALIDATION_ERROR', 'Stacks need Portainer with Docker or Swarm.',
+      '{"cluster_id": "Stacks run on Portainer with Docker or Swarm; this cluster is Kubernetes"}', 400,
+      'Name a cluster of kind portainer, or deploy an agent, which runs on Kubernetes too.');
+  end if;
+  return chosen;
+end;
+$$;
+comment on function private.choose_stack_cluster is
+  'Cluster for a stack: the wanted one, the default one, or the oldest other that runs stacks. Errors: VALIDATION_ERROR 400, RESOURCE_EXHAUSTED 503. Definer: users may not read clusters.';
+
+create function private.stack_name_faults(name text, definition jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  -- A Swarm calls each <stack>_<name>, 63 characters at most; nine are kept for what sets two stacks of one name apart.
+  select coalesce(jsonb_object_agg(format('%s.%s', p.kind, p.name), 'The names of the stack and of this must be at most 53 characters together'), '{}')
+  from (
+    select 'services' as kind, k as name from jsonb_object_keys(definition -> 'services') k
+    union all
+    select 'networks', k from jsonb_object_keys(coalesce(definition -> 'networks', '{}')) k
+  ) p
+  where char_length(private.slug(stack_name_faults.name)) + char_length(p.name) > 53;
+$$;
+comment on function private.stack_name_faults is 'Services and networks of a definition whose names are too long beside that of the stack → {field: message}.';
 
 create function private.stack_environment(stack_id uuid) returns jsonb
 language sql stable security definer
@@ -667,15 +715,11 @@ begin
     perform private.refuse_faults('{"name": "You have a stack of this name already"}');
   end if;
 
-  chosen := private.choose_cluster((spec ->> 'cluster_id')::uuid);
-  if chosen.kind <> 'portainer' then
-    perform private.raise_error('VALIDATION_ERROR', 'Stacks need Portainer with Docker or Swarm.',
-      '{"cluster_id": "Stacks run on Portainer with Docker or Swarm; this cluster is Kubernetes"}', 400,
-      'Name a cluster of kind portainer, or deploy an agent, which runs on Kubernetes too.');
-  end if;
+  chosen := private.choose_stack_cluster((spec ->> 'cluster_id')::uuid);
   source := private.find_stack_template(owner, spec ->> 'template', (spec ->> 'template_version')::int);
   environment := private.merge_environment('{}', coalesce(nullif(spec -> 'environment', 'null'), '{}'));
-  perform private.refuse_faults(private.environment_faults(environment, source.definition, source.parameters));
+  perform private.refuse_faults(private.environment_faults(environment, source.definition, source.parameters)
+    || private.stack_name_faults(spec ->> 'name', source.definition));
   total := private.check_services(owner, null, private.resolve_services(source.definition, source.parameters, environment));
 
   -- One account of Portainer's serves all users, so a taken name gets a suffix: an error would tell that it is taken.
@@ -746,7 +790,8 @@ begin
     source := private.find_stack_template(target.user_id, coalesce(changes ->> 'template', target.template), (changes ->> 'template_version')::int);
   end if;
   environment := private.merge_environment(old_environment, coalesce(nullif(changes -> 'environment', 'null'), '{}'));
-  perform private.refuse_faults(private.environment_faults(environment, source.definition, source.parameters));
+  perform private.refuse_faults(private.environment_faults(environment, source.definition, source.parameters)
+    || private.stack_name_faults(target.name, source.definition));
   if nullif(changes -> 'labels', 'null') is not null then
     new_labels := changes -> 'labels';
   end if;

@@ -207,6 +207,13 @@ test("more bins than allowed are refused by name", async () => {
   });
 });
 
+test.each(["1 month", "1 year"])("a bin of %s is refused by name", async (bin) => {
+  expect(await refusal(series(ago(24), bin))).toMatchObject({
+    code: "VALIDATION_ERROR",
+    details: { interval: expect.stringContaining("days") },
+  });
+});
+
 test("strangers see nothing of them, operators do", async () => {
   await sample("2 hours", "1 hour", "1 minute");
   await rollUp();

@@ -189,6 +189,60 @@ describe("creating", () => {
     });
   });
 
+  test("where the default cluster is Kubernetes, one with Docker is taken", async () => {
+    const [before] = await world.sql`select id from public.clusters where is_default`;
+    const [cluster] = await world.sql`
+      insert into public.clusters (name, kind, url) values ('kube-default', 'kubernetes', 'https://kube.test') returning id`;
+    await world.sql`update public.clusters set is_default = false`;
+    await world.sql`update public.clusters set is_default = true where id = ${cluster!.id}`;
+    try {
+      const { stack } = await create(owner);
+      expect(stack.cluster_id).toBe(before!.id);
+    } finally {
+      await world.sql`update public.clusters set is_default = false`;
+      await world.sql`update public.clusters set is_default = true where id = ${before!.id}`;
+    }
+  });
+
+  test("Kubernetes behind Portainer is refused as well", async () => {
+    const [cluster] = await world.sql`
+      insert into public.clusters (name, kind, url, endpoint_id)
+      values ('kube-behind', 'portainer', 'https://kube.test', 2) returning id`;
+    await world.sql`
+      insert into public.cluster_health (cluster_id, status, orchestrator)
+      values (${cluster!.id}, 'healthy', 'portainer-kubernetes')`;
+    expect(await refusal(create(owner, { cluster_id: cluster!.id }))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      details: { cluster_id: expect.stringContaining("Kubernetes") },
+    });
+  });
+
+  test("names that a Swarm would find too long are refused before anything is deployed", async () => {
+    const { stack } = await create(owner, { name: "y".repeat(40) });
+    await finish();
+    const service = "a-service-whose-name-is-thirty";
+    await owner.do((t) =>
+      t`insert into public.stack_templates (name, definition)
+        values ('long-names', ${t.json({ services: { [service]: { image: "nginx:1" } } })})`
+    );
+    const spec = { template: "long-names", environment: {} };
+    expect(await refusal(create(owner, { ...spec, name: "x".repeat(24) }))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      details: { [`services.${service}`]: expect.stringContaining("53 characters") },
+    });
+    expect((await create(owner, { ...spec, name: "x".repeat(23) })).stack.state).toBe("queued");
+    expect(await refusal(update(owner, stack.id, { template: "long-names" }))).toMatchObject({
+      code: "VALIDATION_ERROR",
+    });
+  });
+
+  test("a version that is no whole number is refused by name", async () => {
+    expect(await refusal(create(owner, { template_version: 1.5 }))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      details: { template_version: expect.any(String) },
+    });
+  });
+
   test("labels of ours cannot be set", async () => {
     expect(await refusal(create(owner, { labels: { "agent-launchpad.agent": "x" } })))
       .toMatchObject(
