@@ -4,9 +4,10 @@ import { runStatements } from "../../shared/database/caller.ts";
 import type { Database } from "../../shared/database/connect.ts";
 import { jsonb, sqlText } from "../../shared/database/literal.ts";
 import type { KnownApiKey } from "../../shared/http/api-keys.ts";
+import { createBatchWriter } from "./batch-writer.ts";
 import type { Progress } from "./progress.ts";
 
-/** Signals are written together after this long; a request itself never waits for it. */
+/** Signals are written together after this long. */
 const BATCH_MS = 500;
 /** Different ones that wait at most, should the database be away. */
 const MOST_WAITING = 1000;
@@ -26,10 +27,6 @@ interface Signal {
   automated_response: { action_taken: string } | null;
 }
 
-interface EdgeRuntime {
-  waitUntil(work: Promise<unknown>): void;
-}
-
 const DENIALS = new Set<ErrorCode>([
   "PERMISSION_DENIED",
   "INSUFFICIENT_PERMISSIONS",
@@ -42,38 +39,14 @@ const DENIALS = new Set<ErrorCode>([
  * in half a second, and SQL keeps one event per key or user and minute.
  */
 export function createSecuritySignals(sql: Database, batchMs: number = BATCH_MS) {
-  const waiting = new Map<string, Signal>();
-  let scheduled = false;
-
-  async function write(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer: unknown = setTimeout(resolve, batchMs);
-      // Node's timers can be told not to keep a process alive; Deno's are numbers.
-      if (typeof timer === "object") (timer as { unref(): void }).unref();
-    });
-    scheduled = false;
-    const signals = [...waiting.values()];
-    waiting.clear();
-    await runStatements(sql, [
-      sqlText`select private.record_security_signals(${jsonb(signals)})`,
-    ]).catch(() => signals.forEach(add));
-  }
-
-  function add(signal: Signal): void {
-    const key = `${signal.event_type} ${signal.subject}`;
-    const known = waiting.get(key);
-    if (known !== undefined) known.count += signal.count;
-    else if (waiting.size < MOST_WAITING) waiting.set(key, signal);
-  }
-
-  function report(signal: Signal): void {
-    add(signal);
-    if (scheduled) return;
-    scheduled = true;
-    const writing = write();
-    // The platform may end an instance that has answered all its requests.
-    (globalThis as { EdgeRuntime?: EdgeRuntime }).EdgeRuntime?.waitUntil(writing);
-  }
+  const report = createBatchWriter<Signal>({
+    batchMs,
+    mostWaiting: MOST_WAITING,
+    keyOf: ({ event_type, subject }) => `${event_type} ${subject}`,
+    merge: (known, { count }) => known.count += count,
+    write: (signals) =>
+      runStatements(sql, [sqlText`select private.record_security_signals(${jsonb(signals)})`]),
+  });
 
   return {
     /** A revoked or expired key was presented. */

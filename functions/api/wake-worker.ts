@@ -1,6 +1,4 @@
-interface EdgeRuntime {
-  waitUntil(work: Promise<unknown>): void;
-}
+import { edgeRuntime } from "./edge-runtime.ts";
 
 /**
  * Makes the kick that follows a queued operation: it calls the worker in the background, so that
@@ -31,7 +29,7 @@ export function createWorkerKick(projectUrl: string, secretKey: string): () => v
   }
 
   return () => {
-    const runtime = (globalThis as { EdgeRuntime?: EdgeRuntime }).EdgeRuntime;
+    const runtime = edgeRuntime();
     if (runtime === undefined) return;
     if (calling) again = true;
     else runtime.waitUntil(call());

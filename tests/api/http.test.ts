@@ -247,6 +247,14 @@ describe("the service itself", () => {
     await sql.end({ timeout: 1 });
   });
 
+  it("makes no series for methods that callers invent", async () => {
+    const api = test.build();
+    for (const method of ["BREW", "WHEN"]) await test.call(method, "/api/agents", { api });
+    const { text } = await test.call("GET", "/api/-/metrics", { api });
+    expect(text).toContain('http_requests_total{method="other",route="unknown",status="405"} 2\n');
+    expect(text).not.toMatch(/BREW|WHEN/);
+  });
+
   it("counts its requests for Prometheus", async () => {
     const api = test.build();
     await test.call("GET", "/api/agents", { as: owner, api });

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import type { Presenters } from "./presenter.ts";
+import { inAllEditions } from "./presenter.ts";
 
 /** Answer of `generate_api_key`. */
 export interface GeneratedKeyFacts {
@@ -22,4 +22,4 @@ function key(facts: GeneratedKeyFacts): JsonObject {
 }
 
 /** `POST /api/auth/generate-key`; only seed 001 documents it. */
-export const presentGeneratedKey: Presenters<GeneratedKeyFacts> = { 1: key, 2: key, 3: key };
+export const presentGeneratedKey = inAllEditions<GeneratedKeyFacts>(key);

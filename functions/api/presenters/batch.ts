@@ -2,7 +2,7 @@ import type { Json, JsonObject } from "../../../shared/contract/editions.ts";
 import type { BatchFacts } from "../../../shared/contract/facts.ts";
 import { operationWord } from "../../../shared/contract/states.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import type { Presenters } from "./presenter.ts";
+import { inAllEditions } from "./presenter.ts";
 
 /** Edition 3's words where they differ from those of an operation. */
 const WORDS: Record<string, string> = {
@@ -52,4 +52,4 @@ function batch3({ batch, results }: BatchFacts): JsonObject {
 }
 
 /** `POST /api/agents/batch`, `GET` and `DELETE /api/agents/batch/{id}`; only seed 000 knows them. */
-export const presentBatch: Presenters<BatchFacts> = { 1: batch3, 2: batch3, 3: batch3 };
+export const presentBatch = inAllEditions<BatchFacts>(batch3);

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
-import type { Presenters } from "./presenter.ts";
+import { inAllEditions } from "./presenter.ts";
 
 /** Answer of `erase_my_account`. */
 export interface ErasureFacts {
@@ -37,4 +37,4 @@ function erased({ userId, erasure }: ErasureFacts, { now }: { now: Date }): Json
 }
 
 /** `DELETE /api/users/profile`; no reference has it, so the second's manner serves all. */
-export const presentErasure: Presenters<ErasureFacts> = { 1: erased, 2: erased, 3: erased };
+export const presentErasure = inAllEditions<ErasureFacts>(erased);

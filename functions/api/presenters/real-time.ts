@@ -1,7 +1,7 @@
 import type { JsonObject } from "../../../shared/contract/editions.ts";
 import type { AgentRow, EmittedFacts, PlatformFacts } from "../../../shared/contract/facts.ts";
 import type { JoinMessage } from "../realtime-service.ts";
-import type { Presenters } from "./presenter.ts";
+import { inAllEditions } from "./presenter.ts";
 
 type Configured = Pick<AgentRow, "id" | "supabase_config">;
 
@@ -33,11 +33,7 @@ function emitted3(event: EmittedFacts): JsonObject {
 }
 
 /** `POST /api/agents/{id}/events`; none of the documents knows it. */
-export const presentEmitted: Presenters<EmittedFacts> = {
-  1: emitted3,
-  2: emitted3,
-  3: emitted3,
-};
+export const presentEmitted = inAllEditions<EmittedFacts>(emitted3);
 
 /** Answer of `real_time_channel`. */
 export type JoinableFacts =
@@ -104,4 +100,4 @@ function channel2({ channel, url, token, expiresAt }: ChannelFacts): JsonObject 
 }
 
 /** `POST /realtime/v1/channels`, of which seed 002 documents no answer. */
-export const presentChannel: Presenters<ChannelFacts> = { 1: channel2, 2: channel2, 3: channel2 };
+export const presentChannel = inAllEditions<ChannelFacts>(channel2);

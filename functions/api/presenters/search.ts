@@ -4,7 +4,7 @@ import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { stateWord } from "../../../shared/contract/states.ts";
 import { isoTime } from "../../../shared/contract/times.ts";
 import { stateOf } from "./figures.ts";
-import type { Presenters } from "./presenter.ts";
+import { inAllEditions } from "./presenter.ts";
 
 function result(
   { agent, deployment, metrics, ...found }: SearchFacts["results"][number],
@@ -41,4 +41,4 @@ function page({ results, total, search_ms, limit, offset, ...facts }: SearchFact
 }
 
 /** `GET /api/agents/search`; only seed 000 documents it. */
-export const presentSearch: Presenters<SearchFacts> = { 1: page, 2: page, 3: page };
+export const presentSearch = inAllEditions<SearchFacts>(page);
