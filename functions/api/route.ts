@@ -75,8 +75,6 @@ export interface RouteHandler<Input, Result, Facts, Outside = unknown> {
 export type AnyRouteHandler = RouteHandler<any, any, any, any>;
 
 export interface Route extends Endpoint {
-  /** Whether a token that outlives its account may call it; by default it gets 401. */
-  forErased?: boolean;
   /** Loaded when first asked for, so that a light route imports nothing heavy. */
   load(): Promise<AnyRouteHandler>;
 }

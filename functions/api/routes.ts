@@ -130,8 +130,6 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...ENDPOINTS.eraseAccount,
-    // Who asks again is told how far it is.
-    forErased: true,
     load: () => import("./routes/erase-account.ts").then((module) => module.handler),
   },
   {

@@ -11,6 +11,8 @@ export interface Endpoint {
   documented: readonly Edition[];
   /** Whether the key of an agent may call it; by default it may not. */
   forAgents?: boolean;
+  /** Whether a token that outlives its account may call it; by default it gets 401. */
+  forErased?: boolean;
 }
 
 /**
@@ -70,7 +72,13 @@ export const ENDPOINTS = {
   },
   readProfile: { method: "GET", path: "/api/users/profile", documented: [1, 2] },
   updateProfile: { method: "PUT", path: "/api/users/profile", documented: [1, 2] },
-  eraseAccount: { method: "DELETE", path: "/api/users/profile", documented: [2, 3] },
+  // Who asks again is told how far it is.
+  eraseAccount: {
+    method: "DELETE",
+    path: "/api/users/profile",
+    documented: [2, 3],
+    forErased: true,
+  },
   exportAccount: { method: "GET", path: "/api/users/export", documented: [2, 3] },
   readHealth: { method: "GET", path: "/api/health", documented: [1, 2, 3] },
   readMetrics: { method: "GET", path: "/api/metrics", documented: [3] },
