@@ -54,7 +54,13 @@ function toFunctions(prefix: string, rewrite: (path: string) => string): Route {
   return { prefix, service: "functions", rewrite, keyed: false, preflight: "service first" };
 }
 
-function notYet(prefix: string): Route {
+/** What a project has and the local stack cannot, and why. */
+const NOT_SERVED: Record<string, string> = {
+  "/graphql/v1":
+    "The local stack does not serve GraphQL: its Postgres lacks the extension pg_graphql, which a hosted project can enable",
+};
+
+function notServed(prefix: string): Route {
   return { prefix, service: null, rewrite: unchanged, keyed: false, preflight: "gateway" };
 }
 
@@ -70,7 +76,7 @@ const ROUTES: Route[] = [
   toFunctions("/ws", unchanged),
   toFunctions("/health", () => "/api/-/health"),
   toFunctions("/metrics", () => "/api/-/metrics"),
-  notYet("/graphql/v1"),
+  ...Object.keys(NOT_SERVED).map(notServed),
 ];
 
 /** What browsers, mail links and other services must reach without a key. */
@@ -181,11 +187,8 @@ function noRoute(path: string): Response {
 }
 
 function notImplemented(prefix: string): Response {
-  const name = prefix.split("/")[1];
-  return Response.json(
-    { code: "NOT_IMPLEMENTED", message: `The local stack does not serve ${name} yet` },
-    { status: 501 },
-  );
+  const reason = NOT_SERVED[prefix];
+  return Response.json({ code: "NOT_IMPLEMENTED", message: reason }, { status: 501 });
 }
 
 /** A service threw: that is a defect of the stack, told to its log and not to the client. */

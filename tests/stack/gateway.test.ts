@@ -140,10 +140,13 @@ describe("a path", () => {
     expect((await get("/rest/v1x")).status).toBe(404);
   });
 
-  test("of a service to come says so", async () => {
+  test("of a service that the stack cannot have says why", async () => {
     const answer = await get("/graphql/v1");
     expect(answer.status).toBe(501);
-    expect(await answer.json()).toMatchObject({ code: "NOT_IMPLEMENTED" });
+    expect(await answer.json()).toMatchObject({
+      code: "NOT_IMPLEMENTED",
+      message: expect.stringContaining("pg_graphql"),
+    });
   });
 
   test("of an unknown function has the platform's answer", async () => {
