@@ -1,14 +1,16 @@
 import { defineConfig } from "vitest/config";
+import { PATIENCE } from "./tests/support/until.ts";
 
 export default defineConfig({
   test: {
     include: ["tests/**/*.test.ts"],
     globalSetup: ["tests/support/database-server.ts", "tests/support/stack-server.ts"],
-    // The first test that asks for a database or a stack waits for its start.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    // A condition that is waited for may take as long as the test: a busy machine is no failure.
-    expect: { poll: { timeout: 25_000 } },
+    // One file after the other: they share a stack and a database server, whose settings some of them change.
+    fileParallelism: false,
+    // Only what hangs takes so long; the first test that asks for a stack waits for its start, and a machine may be busy.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    expect: { poll: PATIENCE },
     // supabase-js wants a WebSocket, which Node 20 has behind a flag only.
     execArgv: "WebSocket" in globalThis ? [] : ["--experimental-websocket"],
   },

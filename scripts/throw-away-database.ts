@@ -2,6 +2,7 @@
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { freePorts } from "./free-ports.ts";
 import { guardDatabase } from "./local/database-guard.ts";
 import { startDatabase } from "./local/database.ts";
 import { createLog } from "./local/log.ts";
@@ -18,9 +19,10 @@ export async function withThrowAwayDatabase<T>(
 ): Promise<T> {
   const stateDir = await fs.mkdtemp(path.join(tmpdir(), "agent-launchpad-"));
   const log = createLog("warn", (line) => console.error(line));
+  const [db] = await freePorts(1);
   try {
     const server = await startDatabase({
-      config: { stateDir, host: "127.0.0.1", ports: { db: freePort() } },
+      config: { stateDir, host: "127.0.0.1", ports: { db: db! } },
       keys: { databasePassword: "postgres" },
       log,
       settings,
@@ -36,10 +38,4 @@ export async function withThrowAwayDatabase<T>(
     await removeDatabase(stateDir, log);
     await fs.rm(stateDir, { recursive: true, force: true });
   }
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }

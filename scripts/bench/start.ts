@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { freePorts } from "../free-ports.ts";
 import { createLog } from "../local/log.ts";
 import { removeDatabase } from "../local/postgres.ts";
 import { measureTree, type ProcessMemory } from "./memory.ts";
@@ -106,7 +107,7 @@ async function withEnvironment(
   use: (environment: Record<string, string>) => Promise<void>,
 ): Promise<void> {
   const stateDir = await fs.mkdtemp(path.join(tmpdir(), "agent-launchpad-bench-"));
-  const [api, db, inbox, portainer] = freePorts(4);
+  const [api, db, inbox, portainer] = await freePorts(4);
   try {
     await use({
       LAUNCHPAD_STATE_DIR: stateDir,
@@ -119,15 +120,6 @@ async function withEnvironment(
     await removeDatabase(stateDir, createLog("error", (line) => console.error(line)));
     await fs.rm(stateDir, { recursive: true, force: true });
   }
-}
-
-function freePorts(count: number): number[] {
-  const listeners = Array.from(
-    { length: count },
-    () => Deno.listen({ hostname: "127.0.0.1", port: 0 }),
-  );
-  for (const listener of listeners) listener.close();
-  return listeners.map((listener) => listener.addr.port);
 }
 
 const megabytes = (processes: ProcessMemory[]) =>

@@ -51,7 +51,7 @@ beforeAll(async () => {
   const made = await ask("POST", "/api/agents", createBody2);
   expect(made.status, made.text).toBe(201);
   agentId = made.json.agentId;
-}, 90_000);
+});
 
 describe("Auth", () => {
   const session = z.object({
@@ -164,7 +164,6 @@ describe("PostgREST", () => {
 
   it("shows scaling in the events that seed 002 asks for", async () => {
     await expect.poll(async () => (await ask("GET", `/api/agents/${agentId}`)).json.agent.status, {
-      timeout: 60_000,
       interval: 500,
     }).toBe("running");
     const scaled = await ask("POST", `/api/agents/${agentId}/scale`, { replicas: 2 });
@@ -174,7 +173,7 @@ describe("PostgREST", () => {
       `/rest/v1/agent_events?agent_id=eq.${agentId}&event_type=eq.SCALING`,
     );
     expect(json).toEqual([expect.objectContaining({ id: scaled.json.supabase_event_id })]);
-  }, 90_000);
+  });
 
   it("shows a security event with the documented fields", async () => {
     expect((await ask("POST", "/api/auth/generate-key", { role: "ADMIN" })).status).toBe(403);

@@ -59,7 +59,7 @@ describe("a followed log", () => {
     await expect.poll(follower.text).toContain("third");
     expect(follower.text()).not.toContain("first");
     await write("written while following");
-    await expect.poll(follower.text, { timeout: 5000 }).toContain("written while following");
+    await expect.poll(follower.text).toContain("written while following");
     await follower.close();
     const lines = follower.text().trim().split("\n").map((line) => JSON.parse(line));
     expect(lines[0]).toMatchObject({ level: "info", message: "second" });
@@ -86,7 +86,7 @@ describe("a followed log", () => {
     await test.sql`insert into public.agent_logs (agent_id, user_id, timestamp, level, message)
       select ${agent}, ${owner.userId}, clock_timestamp(), 'INFO', 'bulk ' || n
       from generate_series(1, 2500) n`;
-    await expect.poll(follower.text, { timeout: 10_000 }).toContain("bulk 2500");
+    await expect.poll(follower.text).toContain("bulk 2500");
     await follower.close();
     const bulk = follower.text().trim().split("\n").map((line) => JSON.parse(line).message)
       .filter((message: string) => message.startsWith("bulk"));
@@ -98,7 +98,7 @@ describe("a followed log", () => {
     await write("only information");
     await test.sql`insert into public.agent_logs (agent_id, user_id, timestamp, level, message)
       values (${agent}, ${owner.userId}, clock_timestamp(), 'ERROR', 'a fault')`;
-    await expect.poll(follower.text, { timeout: 5000 }).toContain("a fault");
+    await expect.poll(follower.text).toContain("a fault");
     await follower.close();
     expect(follower.text()).not.toContain("only information");
   });

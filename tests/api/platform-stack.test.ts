@@ -21,7 +21,7 @@ beforeAll(async () => {
   });
   const session = await response.json();
   token = { Authorization: `Bearer ${session.access_token}`, apikey: stack.publishableKey };
-}, 90_000);
+});
 
 async function call(
   method: string,
@@ -94,7 +94,7 @@ it("permissions written over Auth have no effect and are not shown", async () =>
 it("every part of the stack is found healthy", async () => {
   await expect.poll(
     async () => (await call("GET", "/api/health", 3)).json.components?.portainer.status,
-    { timeout: 60_000, interval: 3500 },
+    { interval: 3500 },
   ).toBe("healthy");
   const third = health3.parse((await call("GET", "/api/health", 3)).json);
   expect(third.components.portainer.endpoints.docker).toBe("healthy");
@@ -107,15 +107,15 @@ it("every part of the stack is found healthy", async () => {
   expect(auth.active_sessions).toBeGreaterThan(0);
   expect(database.connections).toBeGreaterThan(0);
   health1.parse((await call("GET", "/api/health", 1)).json);
-}, 90_000);
+});
 
 it("requests are counted where all instances find them", async () => {
   await expect.poll(async () => {
     const { performance } = system3.parse((await call("GET", "/api/metrics", 3)).json);
     return performance.requests_per_minute;
-  }, { timeout: 30_000, interval: 3500 }).toBeGreaterThan(0);
+  }, { interval: 3500 }).toBeGreaterThan(0);
   system1.parse((await call("GET", "/api/system/metrics", 1)).json);
-}, 60_000);
+});
 
 it("health_check and check_rls_policies answer a GET", async () => {
   const rpc = async (name: string) => {
@@ -124,7 +124,7 @@ it("health_check and check_rls_policies answer a GET", async () => {
   };
   await expect.poll(
     async () => (await rpc("health_check")).json.supabase_health,
-    { timeout: 60_000, interval: 1000 },
+    { interval: 1000 },
   ).toMatchObject({
     database: "HEALTHY",
     auth: "HEALTHY",
@@ -134,4 +134,4 @@ it("health_check and check_rls_policies answer a GET", async () => {
   const { status, json } = await rpc("check_rls_policies");
   expect([status, json.user_isolation]).toEqual([200, "ACTIVE"]);
   expect(json.tables.agents).toMatchObject({ rls_enabled: true });
-}, 90_000);
+});

@@ -32,7 +32,7 @@ async function probe(options: Partial<ServiceProbeOptions>) {
     apiKey: "key",
     registryUrl: null,
     redisUrl: null,
-    timeoutMs: 300,
+    timeoutMs: 60_000,
     ...options,
   })();
 }
@@ -48,7 +48,7 @@ describe("services behind the gateway", () => {
 
   it("are unhealthy when they fail, are silent or away", async () => {
     for (const projectUrl of [await project(500), await project(0), "http://127.0.0.1:9"]) {
-      const measures = await probe({ projectUrl });
+      const measures = await probe({ projectUrl, timeoutMs: 300 });
       for (const name of ["auth", "realtime", "storage", "functions"] as const) {
         expect(measures[name]).toMatchObject({ status: "unhealthy", response_time_ms: null });
       }

@@ -42,7 +42,7 @@ describe("what an owner asks of Supabase", () => {
       await test.sql`delete from private.request_counts where user_id = ${owner.userId}`;
       await haveAsked(owner, 12, 5);
       return (await usage(id, owner)).rls_queries_per_minute;
-    }, { timeout: 20_000 }).toBe(17);
+    }).toBe(17);
     const figures = await usage(id, owner);
     expect(figures.auth_requests_per_hour).toBe(3);
     expect(figures.real_time_subscriptions).toBe(0);

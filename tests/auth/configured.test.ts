@@ -162,6 +162,6 @@ test("lost connections to the database are made anew", async () => {
     select pg_terminate_backend(pid) from pg_stat_activity
     where datname = current_database() and usename = 'supabase_auth_admin'
   `);
-  await expect.poll(async () => (await client.auth.getUser()).error, { timeout: 10_000 })
+  await expect.poll(async () => (await client.auth.getUser()).error)
     .toBeNull();
 });

@@ -27,7 +27,7 @@ beforeAll(async () => {
         when 'failure' then
           raise exception 'the hook fell over';
         when 'sleep' then
-          perform pg_sleep(5);
+          perform pg_sleep(3600);
           return event;
         else
           return jsonb_build_object('claims', (event -> 'claims') || '{"plan": "pro"}');
@@ -106,9 +106,7 @@ test("a hook that raises tells the log and not the client", async () => {
   expect(auth.output()).toContain("the hook fell over");
 });
 
-test("a hook that takes too long is cut off after two seconds", async () => {
-  const start = performance.now();
-  const { status } = await signUpWishing("sleep");
-  expect(status).toBe(500);
-  expect(performance.now() - start).toBeLessThan(4500);
+test("a hook that takes too long is cut off", async () => {
+  const { status, sessions } = await signUpWishing("sleep");
+  expect([status, sessions]).toEqual([500, 0]);
 });

@@ -116,7 +116,7 @@ describe("signing up", () => {
           where datname = current_database() and usename = 'supabase_auth_admin'
             and wait_event_type = 'Lock'`;
         return row!.waiting;
-      }, { timeout: 10_000 }).toBe(2);
+      }).toBe(2);
       return { both: Promise.all(both) };
     });
     const [first, second] = (await answers.both).sort((a, b) => a.status - b.status);

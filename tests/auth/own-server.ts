@@ -3,7 +3,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { denoCommand, freePorts, root } from "../support/deno.ts";
+import { freePorts } from "../../scripts/free-ports.ts";
+import { denoCommand, root } from "../support/deno.ts";
 import type { StackAccess } from "../support/stack.ts";
 import { type AuthStack, authTools } from "./support.ts";
 

@@ -593,7 +593,7 @@ describe("figures", () => {
     expect((await measure(owner, metrics)).stored).toBe(false);
     const older = { requests_total: 4, timestamp: seconds(20) };
     expect((await measure(owner, older)).stored).toBe(false);
-  }, 10_000);
+  });
 
   test("that cannot be are refused by name", async () => {
     const fault = await refusal(measure(owner, {

@@ -184,7 +184,7 @@ test("a run that was missed is caught up, and one too many changes nothing", asy
 });
 
 test("a sample whose insert is not committed is not forgotten by a run in between", async () => {
-  const moment = new Date(Date.now() - 5 * 60_000);
+  const moment = new Date((Math.floor(Date.now() / 60_000) - 5) * 60_000);
   const insert = (sql: World["sql"], at: Date, usage: number) =>
     sql`insert into agent_metrics (agent_id, user_id, timestamp, replicas, cpu_usage, cpu_limit)
       values (${agentId}, ${owner.id}, ${at}, 1, ${usage}, 1)`;

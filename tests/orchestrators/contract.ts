@@ -12,14 +12,13 @@ import type {
 import { until } from "../support/until.ts";
 import { intercept, type Rig, specFor } from "./rig.ts";
 
-const TIMEOUT_MS = 120_000;
 const SECRET = "s3cret-never-shown";
 /** What env files, shells and stack files each read in their own way. */
 const AWKWARD = `a "b" 'c' $HOME \${HOME} $$ #d \\n \\ : {e} [f]\nsecond=line\ttab é `;
 
 /** What every driver does on every engine. `open` gives null where the engine is not at hand. */
 export function describeContract(title: string, open: () => Promise<Rig>): void {
-  describe(title, { timeout: TIMEOUT_MS }, () => {
+  describe(title, () => {
     let rig: Rig;
     let orchestrator: Orchestrator;
     let spec: WorkloadSpec;
@@ -60,12 +59,12 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
       rig = await open();
       orchestrator = createOrchestrator(rig.cluster);
       spec = newSpec();
-    }, TIMEOUT_MS);
+    });
 
     afterAll(async () => {
       for (const one of own) await orchestrator.remove(one, signal);
       await rig.close();
-    }, TIMEOUT_MS);
+    });
 
     it("finds the cluster up", async () => {
       const health = await orchestrator.health(signal);

@@ -22,7 +22,7 @@ beforeAll(async () => {
   portainer = await TestPortainer.start();
 });
 
-afterAll(() => portainer.close());
+afterAll(() => portainer.discard());
 
 function newSpec(): WorkloadSpec {
   const agentId = randomUUID();
@@ -49,7 +49,7 @@ function connection(
 ): ClusterConnection {
   return {
     ...openPortainerRig({ url: portainer.url, apiKey, endpointId, image: "" }).cluster,
-    options: { requestTimeoutMs: 1000, deployTimeoutMs: 1000 },
+    options: { deployTimeoutMs: 1000 },
     ...changes,
   };
 }
@@ -140,7 +140,7 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         now: () => Date.now() + 30_000,
       });
       await deployedOnce();
-    }, 60_000);
+    });
 
     it("and Portainer says 500: the words stay there, a repeat makes one", async () => {
       await order(CREATE, {
@@ -187,7 +187,7 @@ describe("when Portainer misbehaves", () => {
     ["answers HTML", { kind: "html", status: 200 }, "not_json"],
     ["answers HTML with 502", { kind: "html", status: 502 }, "upstream_error"],
     ["answers 100 MB", { kind: "huge", bytes: 100 * 1024 * 1024 }, "too_large"],
-    ["answers nothing for a minute", { kind: "hang", seconds: 60 }, "timeout"],
+    ["answers nothing", { kind: "hang", seconds: 3600 }, "timeout"],
     ["drops the connection", { kind: "drop" }, "unreachable"],
     [
       "answers JSON of another form",
@@ -198,6 +198,8 @@ describe("when Portainer misbehaves", () => {
     ["is overloaded", { kind: "status", status: 503, body: {} }, "upstream_error"],
   ])("%s: it is unavailable, for a while", async (_, fault, reason) => {
     await order("^/api/stacks", fault, "GET", 0);
+    const impatient = reason === "timeout" ? { options: { requestTimeoutMs: 1000 } } : {};
+    const orchestrator = createOrchestrator(connection(standaloneEndpoint, impatient));
     expect(await failureOf(orchestrator.inspect(ref, signal))).toMatchObject({
       name: "OrchestratorError",
       code: "UPSTREAM_UNAVAILABLE",
@@ -227,16 +229,14 @@ describe("when Portainer misbehaves", () => {
   });
 
   it("gives up at once when the caller does", async () => {
-    await order("^/api/stacks", { kind: "hang", seconds: 60 }, "GET", 0);
+    await order("^/api/stacks", { kind: "hang", seconds: 3600 }, "GET", 0);
     const patient = createOrchestrator(connection(standaloneEndpoint, { options: {} }));
     const caller = new AbortController();
     setTimeout(() => caller.abort(new Error("the lease is lost")), 100);
-    const started = Date.now();
     expect(await failureOf(patient.inspect(ref, caller.signal))).toMatchObject({
       name: "OrchestratorError",
       details: { reason: "aborted" },
     });
-    expect(Date.now() - started).toBeLessThan(5000);
   });
 });
 

@@ -17,7 +17,7 @@ for (
       endpointId,
       image: "agent-launchpad/demo-agent:latest",
       lacks: new Set(["environment"]),
-      close: () => portainer.close(),
+      close: () => portainer.discard(),
     });
   };
   describeContract(title, open);

@@ -36,7 +36,8 @@ export function specFor(rig: Rig, changes: Partial<WorkloadSpec> = {}): Workload
     environment: { HOME: "/agent", AGENT_NAME: "contract" },
     resources: { memory: "128Mi", cpu: "250m" },
     port: 3000,
-    healthCheck: { path: "/health", intervalSeconds: 1, timeoutSeconds: 2, retries: 3 },
+    // How long an agent takes to answer is up to the machine; it is not to fail for that.
+    healthCheck: { path: "/health", intervalSeconds: 1, timeoutSeconds: 30, retries: 120 },
     labels: { team: 'ai $agents "quoted"' },
     strategy: "rolling",
     maxUnavailable: 1,

@@ -60,7 +60,7 @@ function specOf(services: StackService[], of: Partial<WorkloadSpec> = {}): Workl
 describe.each([
   ["Swarm", swarmEndpoint],
   ["standalone Docker", standaloneEndpoint],
-])("a stack on %s", { timeout: 90_000 }, (_, endpointId) => {
+])("a stack on %s", (_, endpointId) => {
   let portainer: TestPortainer;
   let cluster: ClusterConnection;
   let orchestrator: Orchestrator;
@@ -69,8 +69,8 @@ describe.each([
     portainer = await TestPortainer.start();
     cluster = openPortainerRig({ url: portainer.url, apiKey, endpointId, image }).cluster;
     orchestrator = createOrchestrator(cluster);
-  }, 60_000);
-  afterAll(() => portainer?.close());
+  });
+  afterAll(() => portainer?.discard());
 
   async function deploy(spec: WorkloadSpec): Promise<WorkloadRef> {
     const ref = { ...await orchestrator.deploy(spec, signal), composed: true };

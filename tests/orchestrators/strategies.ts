@@ -11,11 +11,9 @@ import type {
 import { until } from "../support/until.ts";
 import { intercept, type Rig, specFor } from "./rig.ts";
 
-const TIMEOUT_MS = 180_000;
-
 /** How each engine brings a change to what runs. `open` as in the contract. */
 export function describeStrategies(title: string, open: () => Promise<Rig>): void {
-  describe(`strategies on ${title}`, { timeout: TIMEOUT_MS }, () => {
+  describe(`strategies on ${title}`, () => {
     let rig: Rig;
     let orchestrator: Orchestrator;
     const own: WorkloadRef[] = [];
@@ -24,12 +22,12 @@ export function describeStrategies(title: string, open: () => Promise<Rig>): voi
     beforeAll(async () => {
       rig = await open();
       orchestrator = createOrchestrator(rig.cluster);
-    }, TIMEOUT_MS);
+    });
 
     afterAll(async () => {
       for (const one of own) await orchestrator.remove(one, signal);
       await rig.close();
-    }, TIMEOUT_MS);
+    });
 
     async function deploy(changes: Partial<WorkloadSpec>) {
       const spec = specFor(rig, changes);
@@ -72,7 +70,6 @@ export function describeStrategies(title: string, open: () => Promise<Rig>): voi
           return state;
         },
         (state) => state.settled && state.revision === spec.revision,
-        120_000,
       );
     }
 
@@ -146,10 +143,10 @@ export function describeStrategies(title: string, open: () => Promise<Rig>): voi
 
       beforeEach(async () => {
         ({ spec, ref, state: before } = await deploy({}));
-      }, TIMEOUT_MS);
+      });
 
       const settledCandidate = () =>
-        until(() => inspect(ref), ({ candidate }) => candidate?.settled === true, 120_000);
+        until(() => inspect(ref), ({ candidate }) => candidate?.settled === true);
 
       it("touches nothing of what runs until it is promoted, and then takes over as it is", async () => {
         const changed = next(spec, { strategy });
@@ -225,7 +222,6 @@ export function describeStrategies(title: string, open: () => Promise<Rig>): voi
         const failed = await until(
           () => inspect(ref),
           ({ candidate }) => candidate?.failure != null,
-          120_000,
         );
         expect(failed).toMatchObject({ ready: 2, revision: 1, failure: null });
         expect(idsOf(reached(failed))).toEqual(idsOf(before.containers));

@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from "vitest";
+import { until } from "../support/until.ts";
 import { apiKey, stackFile, standaloneEndpoint, usePortainer } from "./support.ts";
 
 const portainer = usePortainer();
@@ -59,16 +60,26 @@ it("drops a request without doing it", async () => {
 
 it("does the work and never answers", async () => {
   await order("create", { kind: "mute" });
+  const giveUp = new AbortController();
+  let settled = false;
   const request = fetch(`${portainer().url}/api/stacks/create/standalone/string?endpointId=2`, {
     method: "POST",
     headers: { "x-api-key": apiKey },
     body: JSON.stringify({ Name: "silent", StackFileContent: stackFile() }),
-    signal: AbortSignal.timeout(1000),
-  });
+    signal: giveUp.signal,
+  }).finally(() => settled = true);
+  await until(
+    async () =>
+      (await portainer().call<{ Name: string; Status: number }[]>("GET", "/api/stacks")).body,
+    (stacks) => stacks.some(({ Name }) => Name === "silent"),
+  );
+  await until(
+    () => portainer().containers(standaloneEndpoint, "silent"),
+    (containers) => containers.length === 1,
+  );
+  expect(settled).toBe(false);
+  giveUp.abort();
   await expect(request).rejects.toThrow();
-  const { body } = await portainer().call<{ Name: string }[]>("GET", "/api/stacks");
-  expect(body.map(({ Name }) => Name)).toContain("silent");
-  expect((await portainer().containers(standaloneEndpoint, "silent")).length).toBe(1);
 });
 
 it("hangs and drops the connection", async () => {

@@ -1,7 +1,7 @@
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { expect, it } from "vitest";
-import { freePorts } from "../support/deno.ts";
+import { freePorts } from "../../scripts/free-ports.ts";
 import { until } from "../support/until.ts";
 import {
   type Stack,

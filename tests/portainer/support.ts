@@ -4,7 +4,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll } from "vitest";
-import { denoCommand, freePorts, root } from "../support/deno.ts";
+import { freePorts } from "../../scripts/free-ports.ts";
+import { denoCommand, root } from "../support/deno.ts";
 
 export const apiKey = "ptr_test-key-of-the-local-portainer";
 export const swarmEndpoint = 1;
@@ -99,7 +100,8 @@ export class TestPortainer {
     );
     let words = "";
     child.stderr.on("data", (chunk) => words += chunk);
-    const [code] = await once(child, "exit") as [number];
+    // Not "exit", which may come before its last words.
+    const [code] = await once(child, "close") as [number];
     await rm(other, { recursive: true, force: true });
     return { code, words };
   }
@@ -331,11 +333,17 @@ export function isAlive(pid: number): boolean {
 const indent = (lines: string, depth: number) =>
   lines.split("\n").filter(Boolean).map((line) => " ".repeat(depth) + line).join("\n");
 
-export const healthcheck = `healthcheck:
+/** For containers that are to fail it. */
+export const strictHealthcheck = `healthcheck:
   test: ["CMD", "wget", "-qO-", "http://127.0.0.1:3000/health"]
   interval: 200ms
-  timeout: 2s
+  timeout: 30s
   retries: 2`;
+
+/** For containers that are to become healthy, however long they take on a busy machine. */
+export const healthcheck = `${strictHealthcheck}
+  start_period: 600s
+  start_interval: 200ms`;
 
 /** A stack file with one service, `agent`. */
 export function stackFile(options: {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { POLL } from "./support/listen.ts";
 import { startRealtime, type TestRealtime } from "./support/realtime.ts";
-import { openWire } from "./support/wire.ts";
+import { openWire, type Wire } from "./support/wire.ts";
 
 let realtime: TestRealtime;
 beforeAll(async () => {
@@ -12,7 +12,7 @@ beforeAll(async () => {
       grant select on public.things to anon;
       alter publication supabase_realtime add table public.things;
     `,
-    limits: { frameBytes: 100_000, payloadBytes: 10_000, channelsPerClient: 3, idleMs: 1_500 },
+    limits: { frameBytes: 100_000, payloadBytes: 10_000, channelsPerClient: 3 },
   });
 });
 
@@ -110,6 +110,18 @@ describe("an old client without config", () => {
   });
 });
 
+/** Joins with a token that ends soon, but well after the answer: how long that takes is up to the machine. */
+async function joinForAMoment(user: string): Promise<{ wire: Wire; life: number }> {
+  for (let life = 6;; life *= 2) {
+    const wire = await openWire(realtime.url, realtime.anonKey);
+    const began = Date.now();
+    const token = await realtime.userToken(user, { life });
+    const { status } = await wire.join("realtime:room", {}, token);
+    if (status === "ok" && Date.now() - began < life * 500) return { wire, life };
+    wire.socket.close();
+  }
+}
+
 describe("a token", () => {
   test("that is none refuses the join", async () => {
     const wire = await openWire(realtime.url, realtime.anonKey);
@@ -124,7 +136,9 @@ describe("a token", () => {
     const token = await realtime.userToken(randomUUID(), { life: -60 });
     const { status, response } = await wire.join("realtime:room", {}, token);
     expect(status).toBe("error");
-    expect(response.reason).toMatch(/^InvalidJWTToken: Token has expired 6\d seconds ago$/);
+    const [, seconds] = /^InvalidJWTToken: Token has expired (\d+) seconds ago$/
+      .exec(response.reason)!;
+    expect(Number(seconds)).toBeGreaterThanOrEqual(60);
   });
 
   test("signed by somebody else refuses the join", async () => {
@@ -153,33 +167,23 @@ describe("a token", () => {
   });
 
   test("closes the channel when it expires, with an explanation", async () => {
-    const wire = await openWire(realtime.url, realtime.anonKey);
-    const token = await realtime.userToken(randomUUID(), { life: 2 });
-    expect(await wire.join("realtime:room", {}, token)).toMatchObject({ status: "ok" });
-    const beat = setInterval(() => wire.send(null, "0", "phoenix", "heartbeat", {}), 500);
-    try {
-      expect(await wire.event("system")).toMatchObject({
-        extension: "system",
-        status: "error",
-        message: expect.stringMatching(/^Token has expired \d+ seconds ago$/),
-      });
-      await wire.event("phx_close");
-    } finally {
-      clearInterval(beat);
-    }
+    const { wire } = await joinForAMoment(randomUUID());
+    expect(await wire.event("system")).toMatchObject({
+      extension: "system",
+      status: "error",
+      message: expect.stringMatching(/^Token has expired \d+ seconds ago$/),
+    });
+    await wire.event("phx_close");
   });
 
   test("that replaces another keeps the channel beyond the first one's end", async () => {
-    const wire = await openWire(realtime.url, realtime.anonKey);
     const user = randomUUID();
-    await wire.join("realtime:room", {}, await realtime.userToken(user, { life: 2 }));
+    const { wire, life } = await joinForAMoment(user);
     const token = await realtime.userToken(user);
     wire.send("join-1", "2", "realtime:room", "access_token", { access_token: token });
-    const until = Date.now() + 3_000;
-    await expect.poll(() => {
-      wire.send(null, "0", "phoenix", "heartbeat", {});
-      return Date.now() > until;
-    }, POLL).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, (life + 1) * 1000));
+    wire.send(null, "3", "phoenix", "heartbeat", {});
+    await wire.reply("3");
     expect(wire.frames.filter((frame) => Array.isArray(frame) && frame[3] === "phx_close")).toEqual(
       [],
     );
@@ -236,7 +240,8 @@ describe("limits", () => {
   });
 
   test("a client that is silent is disconnected", async () => {
-    const wire = await openWire(realtime.url, realtime.anonKey);
+    const strict = await startRealtime({ limits: { idleMs: 1_000 } });
+    const wire = await openWire(strict.url, strict.anonKey);
     await expect.poll(() => wire.closed?.code, POLL).toBe(1000);
   });
 });

@@ -277,7 +277,6 @@ describe("who sees what", () => {
     await service.database.sql`create table public.locked (id int primary key)`;
     await expect.poll(
       async () => (await anonymous.from("locked").select()).status,
-      { timeout: 10_000 },
     ).toBe(401);
     const { error, status } = await asAda.from("locked").select();
     expect({ status, code: error?.code }).toEqual({ status: 403, code: "42501" });

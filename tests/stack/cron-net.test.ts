@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import postgres from "postgres";
@@ -6,6 +7,7 @@ import { startCron } from "../../scripts/local/cron.ts";
 import { createLog } from "../../scripts/local/log.ts";
 import { startNet } from "../../scripts/local/net.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const log = createLog("warn", (line) => console.warn(line));
 
@@ -18,7 +20,7 @@ beforeAll(async () => {
   await database.sql`create extension if not exists pg_net with schema extensions`;
   // What the application schedules would run in between.
   await database.sql`select cron.unschedule(jobid) from cron.job`;
-  await database.sql`create table public.ticks (at timestamptz not null default clock_timestamp())`;
+  await database.sql`create table public.ticks (at timestamptz not null default now())`;
 });
 
 describe("cron", () => {
@@ -33,14 +35,13 @@ describe("cron", () => {
       where j.jobname = ${jobname} and d.status in ('succeeded', 'failed') order by runid`;
 
   it("runs a job that was scheduled a moment ago, every second", async () => {
+    const began = performance.now();
     await database
       .sql`select cron.schedule('tick', '1 second', 'insert into public.ticks default values')`;
-    await vi.waitUntil(async () => (await runs("tick")).length >= 3, { timeout: 6_000 });
+    await vi.waitUntil(async () => (await runs("tick")).length >= 3, PATIENCE);
     await database.sql`select cron.unschedule('tick')`;
-    const [{ count, span }] = await database.sql`
-      select count(*)::int as count, extract(epoch from max(at) - min(at))::float as span
-      from public.ticks` as unknown as [{ count: number; span: number }];
-    expect(span / (count - 1)).toBeGreaterThan(0.9);
+    const ticks = await database.sql`select from public.ticks`;
+    expect(ticks.length).toBeLessThanOrEqual(1 + (performance.now() - began) / 1000);
   });
 
   it("records role, process, times and the command's tag", async () => {
@@ -49,7 +50,7 @@ describe("cron", () => {
     const [run] = await vi.waitUntil(async () => {
       const found = await runs("tag");
       return found.length > 0 && found;
-    }, { timeout: 5_000 });
+    }, PATIENCE);
     await database.sql`select cron.unschedule('tag')`;
     expect(run).toMatchObject({
       status: "succeeded",
@@ -67,16 +68,17 @@ describe("cron", () => {
       create table public.whoami (name text);
       create function public.remember() returns void language sql
         as 'insert into public.whoami values (session_user)';`);
-    await vi.waitUntil(async () => (await database.sql`select from public.whoami`).length > 0, {
-      timeout: 5_000,
-    });
+    await vi.waitUntil(
+      async () => (await database.sql`select from public.whoami`).length > 0,
+      PATIENCE,
+    );
     await database.sql`select cron.unschedule('who')`;
     expect((await database.sql`select distinct name from public.whoami`)[0]!.name).toBe("postgres");
   });
 
   it("records the server's words when a job fails, and goes on", async () => {
     await database.sql`select cron.schedule('broken', '1 second', 'select 1 / 0')`;
-    await vi.waitUntil(async () => (await runs("broken")).length >= 2, { timeout: 6_000 });
+    await vi.waitUntil(async () => (await runs("broken")).length >= 2, PATIENCE);
     const [run] = await runs("broken");
     await database.sql`select cron.unschedule('broken')`;
     expect(run).toMatchObject({ status: "failed", return_message: "ERROR: division by zero" });
@@ -84,7 +86,7 @@ describe("cron", () => {
 
   it("does not start a job while its last run goes on", async () => {
     await database.sql`select cron.schedule('slow', '1 second', 'select pg_sleep(1.5)')`;
-    await vi.waitUntil(async () => (await runs("slow")).length >= 2, { timeout: 8_000 });
+    await vi.waitUntil(async () => (await runs("slow")).length >= 2, PATIENCE);
     const overlapping = await database.sql`
       select from cron.job_run_details as a join cron.job_run_details as b using (jobid)
       where a.runid < b.runid and a.end_time > b.start_time
@@ -94,25 +96,31 @@ describe("cron", () => {
   });
 
   it("runs no more than eight jobs at a time", async () => {
+    // No job comes through before this session opens the gate.
+    const gate = await database.sql.reserve();
+    await gate`select pg_advisory_lock(1)`;
     for (let job = 0; job < 10; job++) {
       await database
-        .sql`select cron.schedule(${`many-${job}`}, '1 second', 'select pg_sleep(0.7)')`;
+        .sql`select cron.schedule(${`many-${job}`}, '1 second', 'select pg_advisory_lock_shared(1)')`;
     }
-    const busy = () =>
-      database.sql`
+    const busy = async () =>
+      (await database.sql`
         select from pg_stat_activity
-        where application_name = 'pg_cron' and datname = current_database()`;
-    let most = 0;
-    await vi.waitUntil(async () => {
-      most = Math.max(most, (await busy()).length);
+        where application_name = 'pg_cron' and datname = current_database()`).length;
+    await expect.poll(busy).toBe(8);
+    // The others have been due for long by then.
+    await database.sql`select pg_sleep(1.5)`;
+    expect(await busy()).toBe(8);
+    await gate`select pg_advisory_unlock(1)`;
+    gate.release();
+    await expect.poll(async () => {
       const [done] = await database.sql`
         select count(distinct jobid)::int as jobs from cron.job_run_details
         where status = 'succeeded'
           and jobid in (select jobid from cron.job where jobname like 'many-%')`;
-      return done!.jobs === 10;
-    }, { timeout: 10_000, interval: 20 });
+      return done!.jobs;
+    }).toBe(10);
     await database.sql`select cron.unschedule(jobname) from cron.job`;
-    expect(most).toBe(8);
   });
 
   it("leaves a paused job alone", async () => {
@@ -122,7 +130,7 @@ describe("cron", () => {
       ];
     await database.sql`select cron.alter_job(${id}, active => false)`;
     await database.sql`select cron.schedule('witness', '1 second', 'select 1')`;
-    await vi.waitUntil(async () => (await runs("witness")).length >= 2, { timeout: 6_000 });
+    await vi.waitUntil(async () => (await runs("witness")).length >= 2, PATIENCE);
     const paused = await runs("paused");
     await database.sql`select cron.unschedule(jobname) from cron.job`;
     expect(paused).toHaveLength(0);
@@ -139,9 +147,9 @@ describe("cron", () => {
     const state = async () =>
       (await admin`select status from cron.job_run_details where runid = ${lost!.runid}`)[0]!
         .status;
-    await expect.poll(state, { timeout: 5_000 }).toBe("failed");
+    await expect.poll(state).toBe("failed");
     await database.sql`select cron.schedule('after', '1 second', 'select 1')`;
-    await expect.poll(async () => (await runs("after")).length, { timeout: 10_000 })
+    await expect.poll(async () => (await runs("after")).length)
       .toBeGreaterThan(0);
     await database.sql`select cron.unschedule('after')`;
     await admin.end();
@@ -163,14 +171,14 @@ describe("cron", () => {
 describe("net", () => {
   let server: Server;
   let url: string;
-  const received: { request: IncomingMessage; body: string; at: number }[] = [];
+  const received: { request: IncomingMessage; body: string }[] = [];
 
   beforeAll(async () => {
     server = createServer((request, response) => {
       let body = "";
       request.on("data", (chunk) => body += chunk);
       request.on("end", () => {
-        received.push({ request, body, at: performance.now() });
+        received.push({ request, body });
         if (request.url?.startsWith("/slow")) {
           setTimeout(() => response.end("late"), 400);
         } else {
@@ -190,10 +198,7 @@ describe("net", () => {
   const answer = (id: string) =>
     vi.waitUntil(
       async () => (await database.sql`select * from net._http_response where id = ${id}`)[0],
-      {
-        timeout: 5_000,
-        interval: 10,
-      },
+      { ...PATIENCE, interval: 10 },
     );
 
   it("sends what http_post queued, and stores the answer", async () => {
@@ -226,20 +231,20 @@ describe("net", () => {
       await sql`select pg_sleep(0.1)`;
       expect(received).toHaveLength(0);
     });
-    await vi.waitUntil(() => received.length > 0, { timeout: 5_000 });
+    await vi.waitUntil(() => received.length > 0, PATIENCE);
     expect(received.map(({ request }) => request.url)).toEqual(["/committed"]);
   });
 
-  it("leaves within a few milliseconds of the commit", async () => {
-    const waits: number[] = [];
-    for (let round = 0; round < 15; round++) {
-      const before = received.length;
+  it("leaves because of the commit, and not in some round", async () => {
+    await service.close();
+    vi.useFakeTimers({ toFake: ["setInterval"] });
+    service = await startNet({ databaseUrl: database.url("supabase_admin"), log });
+    for (let round = 0; round < 3; round++) {
+      const arrived = once(server, "request");
       await database.sql`select net.http_get(${url + "/fast"})`;
-      const committed = performance.now();
-      await vi.waitUntil(() => received.length > before, { interval: 1, timeout: 5_000 });
-      waits.push(received[before]!.at - committed);
+      await arrived;
     }
-    expect(waits.sort((a, b) => a - b)[7]).toBeLessThan(25);
+    vi.useRealTimers();
   });
 
   it("gives up after the requested time and says so", async () => {
@@ -273,9 +278,10 @@ describe("net", () => {
   it("sends every one of five hundred requests once", async () => {
     await database.sql`
       select net.http_get(${url} || '/many/' || n) from generate_series(1, 500) as n`;
-    await vi.waitUntil(() => received.length >= 500, { timeout: 15_000 });
+    await vi.waitUntil(() => received.length >= 500, PATIENCE);
     await vi.waitUntil(
       async () => (await database.sql`select from net.http_request_queue`).length === 0,
+      PATIENCE,
     );
     expect(new Set(received.map(({ request }) => request.url)).size).toBe(500);
     expect(received).toHaveLength(500);

@@ -1,4 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
+import { PATIENCE } from "../support/until.ts";
 import { type GatewayUnderTest, startGatewayUnderTest } from "./support/gateway.ts";
 
 const OK = `Deno.serve(() => new Response("one"));`;
@@ -10,7 +11,6 @@ const FRAGILE = `
     return new Response(String(Deno.pid));
   });
 `;
-const DEADLINE = { timeout: 15_000, interval: 50 };
 
 let gateway: GatewayUnderTest;
 afterEach(() => gateway.stop());
@@ -29,7 +29,7 @@ test("a crash gives 502, takes no other function down and is followed by a new s
     const after = await get("/functions/v1/fragile");
     expect(after.status).toBe(200);
     expect(await after.text()).not.toBe(before);
-  }, DEADLINE);
+  }, PATIENCE);
 });
 
 test("a killed function comes back", async () => {
@@ -39,7 +39,7 @@ test("a killed function comes back", async () => {
   await vi.waitFor(async () => {
     expect((await gateway.pids()).fragile).not.toBe(fragile);
     expect((await get("/functions/v1/fragile")).status).toBe(200);
-  }, DEADLINE);
+  }, PATIENCE);
 });
 
 test("a function that does not start says so, and works once it is mended", async () => {
@@ -50,7 +50,7 @@ test("a function that does not start says so, and works once it is mended", asyn
   expect(await answer.json()).toMatchObject({ code: "BOOT_ERROR" });
   expect(await text("/functions/v1/api")).toBe("one");
   await gateway.save("broken", OK);
-  await vi.waitFor(async () => expect(await text("/functions/v1/broken")).toBe("one"), DEADLINE);
+  await vi.waitFor(async () => expect(await text("/functions/v1/broken")).toBe("one"), PATIENCE);
 });
 
 test("saving a file puts the new version in place without one failed request", async () => {
@@ -63,7 +63,7 @@ test("saving a file puts the new version in place without one failed request", a
     expect(answer.status).toBe(200);
     seen.add(await answer.text());
     expect(seen).toContain("two");
-  }, DEADLINE);
+  }, PATIENCE);
 });
 
 test("a function has the hosted environment and nothing of ours", async () => {
@@ -123,7 +123,7 @@ test("what fails in the background neither ends the function nor stays unsaid", 
     `,
   });
   const pid = await text("/functions/v1/api");
-  await vi.waitFor(() => expect(gateway.log()).toContain("lost"), DEADLINE);
+  await expect.poll(gateway.log).toContain("lost");
   expect(await text("/functions/v1/api")).toBe(pid);
 });
 
@@ -131,7 +131,7 @@ test("functions end when the host is killed", async () => {
   gateway = await startGatewayUnderTest({ api: OK });
   const { api } = await gateway.pids();
   gateway.child.kill("SIGKILL");
-  await vi.waitFor(() => expect(() => process.kill(api!, 0)).toThrow(), DEADLINE);
+  await vi.waitFor(() => expect(() => process.kill(api!, 0)).toThrow(), PATIENCE);
 });
 
 test("a client that hangs up ends the function's work for it", async () => {
@@ -146,5 +146,5 @@ test("a client that hangs up ends the function's work for it", async () => {
   const hangUp = new AbortController();
   await fetch(`${gateway.url}/functions/v1/api`, { signal: hangUp.signal });
   hangUp.abort();
-  await vi.waitFor(() => expect(gateway.log()).toContain("client gone"), DEADLINE);
+  await expect.poll(gateway.log).toContain("client gone");
 });

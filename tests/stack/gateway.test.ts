@@ -1,5 +1,5 @@
 import { get as httpGet } from "node:http";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type GatewayUnderTest, startGatewayUnderTest } from "./support/gateway.ts";
 
 const ECHO = `
@@ -243,7 +243,7 @@ describe("what is handed on", () => {
     const answer = await get("/rest/v1/throws", { apikey: gateway.keys.publishable });
     expect(answer.status).toBe(500);
     expect(await answer.text()).not.toContain("hunter2");
-    expect(gateway.log()).toContain("hunter2");
+    await expect.poll(gateway.log).toContain("hunter2");
   });
 });
 
@@ -323,7 +323,7 @@ describe("a WebSocket", () => {
     const client = new Client("/ws?token=good", ["v2"]);
     await client.next();
     client.socket.close(4005);
-    await vi.waitFor(() => expect(gateway.log()).toContain("client closed with 4005"));
+    await expect.poll(gateway.log).toContain("client closed with 4005");
   });
 
   test("that the function refuses is answered with its status and body", async () => {

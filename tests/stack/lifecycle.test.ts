@@ -6,6 +6,7 @@ import path from "node:path";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { root } from "../support/deno.ts";
+import { commandLines } from "../support/processes.ts";
 import {
   freshStackEnvironment,
   printed,
@@ -13,8 +14,8 @@ import {
   type StackProcess,
   startStackProcess,
 } from "../support/stack-process.ts";
+import { PATIENCE, until } from "../support/until.ts";
 
-const DEADLINE = { timeout: 20_000, interval: 50 };
 type Environment = Record<string, string>;
 
 /** Runs a command to its end. */
@@ -30,7 +31,7 @@ async function run(
 
 /** Runs statements as role postgres. */
 async function query<T extends postgres.MaybeRow[]>(url: string, text: string) {
-  const sql = postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 5 });
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
   try {
     return await sql.unsafe<T>(text);
   } finally {
@@ -60,10 +61,17 @@ async function processes(environment: Environment): Promise<Record<string, numbe
   return Object.fromEntries(rows.map(([, pid, name]) => [name, Number(pid)]));
 }
 
+/** The id of a process, once it is ready; what came before may have taken it along. */
+function readyProcess(environment: Environment, name: string): Promise<number> {
+  return until(
+    async () => (await processes(environment))[name] ?? 0,
+    (pid) => pid > 0,
+  );
+}
+
 /** Process ids whose command line names the state directory. */
 function remaining(environment: Environment): string[] {
-  const listed = execFileSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).split("\n");
-  return listed.filter((line) => line.includes(environment.LAUNCHPAD_STATE_DIR!));
+  return commandLines().filter((line) => line.includes(environment.LAUNCHPAD_STATE_DIR!));
 }
 
 function isAlive(pid: number): boolean {
@@ -153,35 +161,35 @@ describe("a running stack", () => {
 
   test("keeps a committed row and serves again when Postgres is killed", async () => {
     await commitRow(stack);
-    const { postgres: pid } = await processes(environment);
-    process.kill(pid!, "SIGKILL");
+    const pid = await readyProcess(environment, "postgres");
+    process.kill(pid, "SIGKILL");
     await vi.waitFor(async () => {
       expect(await restAnswers(stack)).toBe(200);
       expect(await authAnswers(stack)).toBe(200);
       expect(await countRows(stack)).toBe(1);
       expect((await processes(environment)).postgres).not.toBe(pid);
-    }, DEADLINE);
+    }, PATIENCE);
   });
 
   test.each(["api", "worker"])("starts function %s again when it is killed", async (name) => {
-    const before = (await processes(environment))[name]!;
+    const before = await readyProcess(environment, name);
     process.kill(before, "SIGKILL");
     await vi.waitFor(async () => {
       const after = (await processes(environment))[name];
       expect(after).toBeGreaterThan(0);
       expect(after).not.toBe(before);
-    }, DEADLINE);
+    }, PATIENCE);
   });
 
   test("starts Portainer again when it is killed", async () => {
-    const { portainer } = await processes(environment);
-    process.kill(portainer!, "SIGKILL");
+    const portainer = await readyProcess(environment, "portainer");
+    process.kill(portainer, "SIGKILL");
     await vi.waitFor(async () => {
       const headers = { "X-API-Key": stack.portainerApiKey };
       const answer = await fetch(`${stack.portainerUrl}/api/endpoints`, { headers });
       expect(answer.status).toBe(200);
       expect((await processes(environment)).portainer).not.toBe(portainer);
-    }, DEADLINE);
+    }, PATIENCE);
   });
 
   test("is made anew by a reset while it runs", async () => {
@@ -217,7 +225,7 @@ describe("the end of a stack", () => {
     environment = await freshStackEnvironment();
     const stack = await startStackProcess(environment);
     stack.child.kill(signal);
-    await vi.waitFor(() => expect(stack.child.exitCode).toBe(0), DEADLINE);
+    await vi.waitFor(() => expect(stack.child.exitCode).toBe(0), PATIENCE);
     expect(remaining(environment)).toEqual([]);
   });
 
@@ -239,7 +247,7 @@ describe("the end of a stack", () => {
     await vi.waitFor(() => {
       expect(pids.filter(isAlive)).toEqual([]);
       expect(remaining(environment)).toEqual([]);
-    }, DEADLINE);
+    }, PATIENCE);
     const again = await startStackProcess(environment);
     expect(await countRows(again)).toBe(1);
     expect(await restAnswers(again)).toBe(200);
@@ -250,7 +258,7 @@ describe("the end of a stack", () => {
     const stack = await startStackProcess(environment);
     await commitRow(stack);
     stack.child.kill("SIGKILL");
-    await vi.waitFor(() => expect(stack.child.signalCode).toBe("SIGKILL"), DEADLINE);
+    await vi.waitFor(() => expect(stack.child.signalCode).toBe("SIGKILL"), PATIENCE);
     const again = await startStackProcess(environment);
     expect(await countRows(again)).toBe(1);
   });
@@ -265,9 +273,9 @@ describe("the end of a stack", () => {
     });
     let output = "";
     npm.stdout.on("data", (chunk) => output += chunk);
-    await vi.waitFor(() => expect(output).toContain("Started in"), DEADLINE);
+    await vi.waitFor(() => expect(output).toContain("Started in"), PATIENCE);
     npm.kill(signal);
-    await vi.waitFor(() => expect(remaining(environment)).toEqual([]), DEADLINE);
+    await vi.waitFor(() => expect(remaining(environment)).toEqual([]), PATIENCE);
     expect((await run("status", environment)).output).toContain("not running");
   });
 });

@@ -1,9 +1,8 @@
 /** Files of agents on the running stack: supabase-js, the policies, and the worker that removes. */
 import { beforeAll, expect, it } from "vitest";
 import type { SignedIn } from "../auth/support.ts";
+import { PATIENCE } from "../support/until.ts";
 import { must, NOT_ALLOWED, NOT_FOUND, refused, type StorageStack, useStorage } from "./support.ts";
-
-const DEADLINE = { timeout: 20_000, interval: 100 };
 
 let test: StorageStack;
 let owner: SignedIn;
@@ -74,7 +73,7 @@ it("files go with the agent, and the profile tells what they weigh", async () =>
   expect(must(await files(person).list(prefix))).toEqual([]);
   await expect.poll(
     () => test.sql`select name from storage.objects where name like ${`${prefix}/%`}`,
-    DEADLINE,
+    PATIENCE,
   )
     .toEqual([]);
   expect(await used()).toBe(0);

@@ -10,9 +10,8 @@ import {
   type StackProcess,
   startStackProcess,
 } from "../support/stack-process.ts";
+import { PATIENCE } from "../support/until.ts";
 import { must, refused } from "./support.ts";
-
-const DEADLINE = { timeout: 20_000, interval: 50 };
 
 let environment: Record<string, string>;
 let stack: StackProcess;
@@ -66,13 +65,13 @@ it("a stack that is killed keeps what it accepted and leaves no half of an uploa
   must(await storage().createBucket("kept"));
   must(await storage().from("kept").upload("whole", "accepted"));
   endlessUpload("half");
-  await expect.poll(filesOnDisk, DEADLINE).toHaveLength(2);
+  await expect.poll(filesOnDisk, PATIENCE).toHaveLength(2);
 
   await restart();
 
   expect(await rows()).toEqual(["whole"]);
   expect(await must(await storage().from("kept").download("whole")).text()).toBe("accepted");
-  await expect.poll(filesOnDisk, DEADLINE).toEqual([8]);
+  await expect.poll(filesOnDisk, PATIENCE).toEqual([8]);
 });
 
 it("a sender who goes away leaves nothing", async () => {
@@ -82,9 +81,9 @@ it("a sender who goes away leaves nothing", async () => {
   });
   upload.on("error", () => {});
   upload.write(new Uint8Array(300_000));
-  await expect.poll(filesOnDisk, DEADLINE).toHaveLength(2);
+  await expect.poll(filesOnDisk, PATIENCE).toHaveLength(2);
   upload.destroy();
-  await expect.poll(filesOnDisk, DEADLINE).toEqual([8]);
+  await expect.poll(filesOnDisk, PATIENCE).toEqual([8]);
   expect(await rows()).toEqual(["whole"]);
 });
 

@@ -6,10 +6,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { mkdtemp, rm } from "node:fs/promises";
-import { type AddressInfo, createServer as createSocket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePorts } from "../../scripts/free-ports.ts";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
@@ -57,7 +58,7 @@ export async function teardown(): Promise<void> {
  */
 export async function startDatabaseServer(...args: string[]): Promise<DatabaseServer> {
   const state = await mkdtemp(path.join(tmpdir(), "agent-launchpad-db-"));
-  const port = await freePort();
+  const [port] = await freePorts(1);
   const child = spawn(
     process.execPath,
     [
@@ -79,7 +80,7 @@ export async function startDatabaseServer(...args: string[]): Promise<DatabaseSe
     await stop();
     throw error;
   }
-  return { port, stop };
+  return { port: port!, stop };
 }
 
 function readyLine(child: ChildProcess): Promise<void> {
@@ -92,16 +93,5 @@ function readyLine(child: ChildProcess): Promise<void> {
     });
     child.stderr?.on("data", (chunk) => words += chunk);
     child.once("exit", () => reject(new Error(`The test database did not start.\n${words}`)));
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const socket = createSocket();
-    socket.once("error", reject);
-    socket.listen(0, "127.0.0.1", () => {
-      const { port } = socket.address() as AddressInfo;
-      socket.close(() => resolve(port));
-    });
   });
 }

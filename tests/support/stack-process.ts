@@ -3,7 +3,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { denoCommand, freePorts, root } from "./deno.ts";
+import { freePorts } from "../../scripts/free-ports.ts";
+import { denoCommand, root } from "./deno.ts";
 
 export interface StackAccess {
   apiUrl: string;

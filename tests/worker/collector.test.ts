@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { createWorkerBed, type WorkerBed } from "./support/bed.ts";
+import { eventually } from "./support/eventually.ts";
 import { createScriptedOrchestrator, upstreamErrors } from "./support/scripted-orchestrator.ts";
 
 let bed: WorkerBed;
@@ -205,9 +206,7 @@ describe("logs", () => {
     bed.cluster.fail("logs", { until: new Promise((resolve) => release = resolve) });
     bed.cluster.logsOf.set(workload.containers[0]!.id, [line(1, "late")]);
     const looking = look();
-    while (!bed.cluster.calls.includes("logs")) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await eventually(() => bed.cluster.calls.includes("logs"), { what: "the look at the logs" });
     await bed.rpc("delete_agent", { agent_id: id });
     release();
     await looking;
@@ -299,7 +298,7 @@ describe("measurements", () => {
     bed.cluster.calls.length = 0;
     await bed.sql`delete from public.agent_metrics_latest where agent_id = ${id}`;
     const looking = look();
-    await expect.poll(() => bed.cluster.calls, { timeout: 30_000 }).toContain("logs");
+    await expect.poll(() => bed.cluster.calls).toContain("logs");
     await bed.sql`update public.deployments set state = 'stopping' where agent_id = ${id}`;
     release();
     await looking;
@@ -376,11 +375,7 @@ describe("clusters", () => {
     slow.calls.length = 0;
     slow.fail("inspect", ...Array.from({ length: 12 }, () => ({ until })));
     const looking = look();
-    const deadline = Date.now() + 5000;
-    while ((await stored(id)).length === 0) {
-      expect(Date.now()).toBeLessThan(deadline);
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await eventually(async () => (await stored(id)).length > 0, { what: "the quick one's line" });
     expect(slow.calls.length).toBeLessThanOrEqual(8);
     release();
     await looking;

@@ -1,5 +1,6 @@
 /** The worker on a whole stack: a Portainer that fails, an agent that floods, a process that dies, a secret that stays one. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { residentMegabytes } from "../support/processes.ts";
 import { eventually } from "./support/eventually.ts";
 import { startWorkerRig, type WorkerRig } from "./support/rig.ts";
 
@@ -12,7 +13,7 @@ beforeAll(async () => {
   await rig.set("operations", "backoff_base_seconds", 1);
   await rig.set("breakers", "failure_threshold", 100);
   await rig.set("breakers", "open_seconds", 2);
-}, 120_000);
+});
 afterEach(async () => {
   await rig?.clearFaults();
   await rig?.discard(id);
@@ -42,18 +43,18 @@ describe("a deployment during which Portainer's create", () => {
       agents.set(name, await rig.createAgent("compose"));
       await eventually(async () => await rig.hits() > before, { what: "the call" });
     }
-  }, 60_000);
+  });
   afterAll(() => Promise.all([...agents.values()].map((each) => rig.discard(each))));
 
   it.each(faults.map(([name]) => name))("%s comes to exactly one stack", async (name) => {
     const agent = agents.get(name)!;
-    expect(await rig.finished(agent, "deploy", 60_000)).toMatchObject({
+    expect(await rig.finished(agent, "deploy")).toMatchObject({
       state: "succeeded",
       error: null,
     });
     expect(await rig.stacksOf(agent)).toHaveLength(1);
     expect(await rig.runningContainers(agent)).toHaveLength(1);
-  }, 90_000);
+  });
 
   it.each([
     ["500", { kind: "status", status: 500 }, "DEPLOYMENT_FAILED"],
@@ -66,7 +67,7 @@ describe("a deployment during which Portainer's create", () => {
       await rig.set("operations", "max_attempts", 2);
       await rig.order({ method: "POST", path: create, times: 0, fault });
       id = await rig.createAgent("compose");
-      const operation = await rig.finished(id, "deploy", 60_000);
+      const operation = await rig.finished(id, "deploy");
       await rig.set("operations", "max_attempts", 5);
       expect(operation).toMatchObject({
         state: "failed",
@@ -78,7 +79,6 @@ describe("a deployment during which Portainer's create", () => {
         .single();
       expect(data).toMatchObject({ state: "failed", error: { code } });
     },
-    90_000,
   );
 });
 
@@ -96,14 +96,13 @@ describe("the breaker of a cluster", () => {
     id = await rig.createAgent("compose");
     await eventually(async () => await breaker() === "open", {
       what: "an open breaker",
-      withinMs: 20_000,
     });
     await rig.clearFaults();
-    expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
+    expect(await rig.finished(id, "deploy")).toMatchObject({ state: "succeeded", error: null });
     expect(await breaker()).toBe("closed");
     expect(await rig.stacksOf(id)).toHaveLength(1);
     await rig.set("breakers", "failure_threshold", 100);
-  }, 90_000);
+  });
 });
 
 describe("two commands at once", () => {
@@ -117,7 +116,7 @@ describe("two commands at once", () => {
     const [accepted] = answers.filter((answer) => answer.error === null);
     expect(refused!.error!.code).toBe("OPERATION_IN_PROGRESS");
     expect(refused!.error!.details).toContain(accepted!.data.operation.id);
-    expect(await rig.finished(id, "scale")).toMatchObject({ state: "succeeded" });
+    expect(await rig.finished(id, "scale")).toMatchObject({ state: "succeeded", error: null });
     const wanted = accepted!.data.operation.request.to_replicas;
     expect(await rig.runningContainers(id)).toHaveLength(wanted);
   });
@@ -138,12 +137,12 @@ describe("what happens to a running agent", () => {
       const { data } = await rig.user.from("container_events").select("*").eq("agent_id", id)
         .eq("event", "restart");
       return data?.[0];
-    }, { withinMs: 20_000, what: "an event of the restart" });
+    }, { what: "an event of the restart" });
     expect(restart).toMatchObject({
       container_id: container.id,
       details: { restart_count: 1 },
     });
-  }, 60_000);
+  });
 
   it("is measured, with figures of the operating system", async () => {
     id = await rig.createAgent("compose", { environment: { MEMORY_MB: "64" } });
@@ -152,33 +151,15 @@ describe("what happens to a running agent", () => {
       const { data } = await rig.user.from("agent_metrics").select("*").eq("agent_id", id)
         .not("cpu_usage", "is", null).limit(1);
       return data?.[0];
-    }, { withinMs: 40_000, what: "a measurement" });
+    }, { what: "a measurement" });
     expect(row.memory_usage).toBeGreaterThan(64 * 1024 * 1024);
     expect(row.memory_limit).toBe(128 * 1024 * 1024);
     expect(row.cpu_usage).toBeGreaterThanOrEqual(0);
-  }, 60_000);
-
-  it("is soon said: running comes at most a second after Portainer is through", async () => {
-    const spent: number[] = [];
-    for (let n = 0; n < 3; n++) {
-      id = await rig.createAgent("compose", { replicas: 2 });
-      await rig.finished(id, "deploy");
-      const [row] = await rig.sql<{ late: number }[]>`
-        select extract(epoch from o.finished_at - greatest(o.created_at, (
-          select max((c ->> 'started_at')::timestamptz) from jsonb_array_elements(d.containers) c
-        ))) * 1000 as late
-        from public.operations o join public.deployments d on d.agent_id = o.agent_id
-        where o.agent_id = ${id} and o.kind = 'deploy'
-      `;
-      spent.push(Number(row!.late));
-      await rig.discard(id);
-    }
-    expect(Math.min(...spent)).toBeLessThan(1000);
-  }, 60_000);
+  });
 });
 
 describe("an agent that writes ten thousand lines a second", () => {
-  it("has them stored in order, close behind, by a worker whose memory stays bounded", async () => {
+  it("has them stored in order, by a worker whose memory stays bounded", async () => {
     id = await rig.createAgent("compose", { environment: { LOG_RATE: "10000" } });
     await rig.finished(id, "deploy");
     await eventually(async () => {
@@ -186,9 +167,9 @@ describe("an agent that writes ten thousand lines a second", () => {
         select count(*)::int as number from public.agent_logs where agent_id = ${id}
       `;
       return row!.number > 100_000;
-    }, { withinMs: 60_000, what: "100,000 stored lines" });
+    }, { what: "100,000 stored lines" });
     const [row] = await rig.sql<
-      { behind: number; disorder: number; gaps: number; skipped: number }[]
+      { disorder: number; gaps: number; skipped: number }[]
     >`
       with numbered as (
         select id, timestamp, source, (regexp_match(message, '^#(\d+) '))[1]::int as number,
@@ -199,22 +180,15 @@ describe("an agent that writes ten thousand lines a second", () => {
         where number is not null and not to_stderr
       )
       select
-        extract(epoch from now() - (select max(timestamp) from numbered))::float8 as behind,
         (select count(*)::int from stdout where number <= before) as disorder,
         (select count(*)::int from stdout where number > before + 2) as gaps,
         (select count(*)::int from numbered where source = 'agent-launchpad') as skipped
     `;
     expect(row).toMatchObject({ disorder: 0, gaps: row!.skipped });
-    expect(row!.behind).toBeLessThan(25);
     const pid = await rig.workerPid();
-    expect(await residentMegabytes(pid!)).toBeLessThan(400);
-  }, 120_000);
+    expect(residentMegabytes(pid!)).toBeLessThan(400);
+  });
 });
-
-async function residentMegabytes(pid: number): Promise<number> {
-  const { execFileSync } = await import("node:child_process");
-  return Number(execFileSync("ps", ["-o", "rss=", "-p", String(pid)], { encoding: "utf8" })) / 1024;
-}
 
 describe("a secret of an agent's environment", () => {
   it(
@@ -236,7 +210,7 @@ describe("a secret of an agent's environment", () => {
         const { data } = await rig.user.from("agent_logs").select("message").eq("agent_id", id)
           .like("message", "%[redacted]%");
         return data!.length > 0;
-      }, { withinMs: 20_000, what: "a redacted line" });
+      }, { what: "a redacted line" });
       const read: Record<string, unknown> = {};
       for (
         const table of [
@@ -263,6 +237,5 @@ describe("a secret of an agent's environment", () => {
       }
       expect(rig.stack.output()).not.toContain(secret);
     },
-    90_000,
   );
 });

@@ -2,7 +2,7 @@ import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { NOTHING_OBSERVED } from "../../shared/worker/observation.ts";
 import { createQueue } from "../../shared/worker/queue.ts";
 import type { Fault } from "./support/scripted-orchestrator.ts";
-import { createWorkerBed, type WorkerBed } from "./support/bed.ts";
+import { createWorkerBed, UNTIL_IDLE, type WorkerBed } from "./support/bed.ts";
 import { upstreamErrors } from "./support/scripted-orchestrator.ts";
 import { eventually } from "./support/eventually.ts";
 
@@ -49,6 +49,7 @@ describe("when the cluster fails", () => {
   });
 
   it("an attempt that failed is made again, later each time", async () => {
+    await bed.set("operations", "backoff_base_seconds", 100);
     bed.cluster.fail("inspect", { error: upstreamErrors.down() }, { error: upstreamErrors.down() });
     const id = await bed.createAgent();
     await bed.run();
@@ -64,9 +65,23 @@ describe("when the cluster fails", () => {
     await bed.passTime();
     await bed.run();
     const second = await pauseAfter();
-    expect(first).toBeGreaterThan(0.9);
-    expect(second).toBeGreaterThan(1.9);
+    await bed.set("operations", "backoff_base_seconds", 2);
+    // At least half of the base and of its double, less what has gone by until it was looked at.
+    expect(first).toBeGreaterThan(40);
+    expect(second).toBeGreaterThan(90);
     expect(await settle(id)).toMatchObject({ state: "succeeded", attempts: 2, error: null });
+  });
+
+  it("what waits for its containers is looked at again within a second", async () => {
+    bed.cluster.ready = false;
+    const id = await bed.createAgent();
+    await bed.run();
+    const [row] = await bed.sql<{ seconds: number }[]>`
+      select extract(epoch from q.run_after - now())::float8 as seconds
+      from private.operation_queue q join public.operations o on o.id = q.operation_id
+      where o.agent_id = ${id}
+    `;
+    expect(row!.seconds).toBeLessThanOrEqual(1);
   });
 
   it("a refusal is told at once, in the documented code, and goes to the dead letters", async () => {
@@ -200,7 +215,7 @@ describe("leases", () => {
     bed.cluster.fail("deploy", fault);
     const id = await bed.createAgent();
     const slow = bed.createWorker();
-    const slowRun = slow.run({ wallMs: 1500, graceMs: 3000, idleMs: 0 });
+    const slowRun = slow.run(UNTIL_IDLE);
     await eventually(() => bed.cluster.calls.includes("deploy"));
     // Another worker takes over, as after a pause longer than the lease.
     await bed.sql`
@@ -219,8 +234,9 @@ describe("leases", () => {
     bed.cluster.fail("deploy", fault);
     const id = await bed.createAgent();
     const dead = bed.createWorker();
-    const deadRun = dead.run({ wallMs: 200, graceMs: 60_000, idleMs: 0 });
+    const deadRun = dead.run({ ...UNTIL_IDLE, graceMs: 600_000 });
     await eventually(() => bed.cluster.calls.includes("deploy"));
+    dead.stop();
     expect(await settle(id)).toMatchObject({ state: "succeeded", attempts: 0 });
     expect(bed.cluster.created).toBe(1);
     release();
@@ -231,7 +247,10 @@ describe("leases", () => {
   it("a run that has to end leaves its operation for the next", async () => {
     bed.cluster.fail("deploy", hanging({ works: true }).fault);
     const id = await bed.createAgent();
-    const run = bed.createWorker().run({ wallMs: 100, graceMs: 100, idleMs: 0 });
+    const worker = bed.createWorker();
+    const run = worker.run(UNTIL_IDLE);
+    await eventually(() => bed.cluster.calls.includes("deploy"));
+    worker.stop();
     expect((await run).passes.waiting).toBe(1);
     expect(await settle(id)).toMatchObject({ state: "succeeded", attempts: 0 });
     expect(bed.cluster.created).toBe(1);
@@ -275,7 +294,7 @@ describe("deleting an agent while something is under way", () => {
     bed.cluster.fail("deploy", fault);
     const id = await bed.createAgent();
     const worker = bed.createWorker();
-    const run = worker.run({ wallMs: 20_000, graceMs: 100, idleMs: 0 });
+    const run = worker.run(UNTIL_IDLE);
     await eventually(() => bed.cluster.calls.includes("deploy"));
     await bed.rpc("delete_agent", { agent_id: id });
     worker.wake();
@@ -294,7 +313,7 @@ describe("deleting an agent while something is under way", () => {
     bed.cluster.fail("deploy", hanging().fault);
     const id = await bed.createAgent();
     const worker = bed.createWorker();
-    const run = worker.run({ wallMs: 20_000, graceMs: 100, idleMs: 0 });
+    const run = worker.run(UNTIL_IDLE);
     await eventually(() => bed.cluster.calls.includes("deploy"));
     const { stack_name: name } = await bed.deployment(id);
     await bed.rpc("delete_agent", { agent_id: id });

@@ -10,12 +10,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTlsFetch } from "../../shared/orchestrators/tls.ts";
 import { type StackAccess, useStack } from "../support/stack.ts";
 import { eventually } from "./support/eventually.ts";
+import { PATIENT_CHECK } from "./support/rig.ts";
 
 const { env } = process;
 const lacks = new Set((env["LIFE_LACKS"] ?? "").split(","));
 const REPLICAS = 2;
-/** An engine without start intervals probes once in an interval, and tasks of a Swarm fail slowly. */
-const PATIENCE_MS = 180_000;
 
 interface Engine {
   clusterId: string | null;
@@ -113,7 +112,7 @@ async function local(access: StackAccess, endpointId: number): Promise<Engine> {
   );
 }
 
-describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS }, (_, open) => {
+describe.each(Object.entries(engines))("an agent on %s", (_, open) => {
   let access: StackAccess;
   let engine: Engine;
   let user: SupabaseClient;
@@ -135,7 +134,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
       "API-Version": "3",
       "Content-Type": "application/json",
     };
-  }, PATIENCE_MS);
+  });
 
   afterAll(async () => {
     if (id !== "") await user.rpc("delete_agent", { agent_id: id });
@@ -163,7 +162,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
         .eq("agent_id", id).eq("kind", kind).order("created_at", { ascending: false }).limit(1);
       const operation = data?.[0] as Operation | undefined;
       return operation && !["queued", "running"].includes(operation.state) ? operation : null;
-    }, { withinMs: PATIENCE_MS, what: `the end of ${kind}` });
+    }, { what: `the end of ${kind}` });
 
   async function succeeded(kind: string): Promise<void> {
     expect(await ended(kind)).toMatchObject({ state: "succeeded", progress: 100, error: null });
@@ -181,7 +180,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
       const live = containers.filter(({ status }) => status === "running");
       const there = (await engine.running(id)).length === count;
       return there && replicas_ready === count && live.length === count ? live : null;
-    }, { withinMs: PATIENCE_MS, what: `${count} running containers` });
+    }, { what: `${count} running containers` });
     return told.map((each) => each.id).sort();
   }
 
@@ -194,7 +193,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
         name: `life ${crypto.randomUUID().slice(0, 8)}`,
         replicas: REPLICAS,
         resources: { memory: "128Mi", cpu: "100m" },
-        portainer: { health_checks: { interval: "1s", timeout: "1s", retries: 3 } },
+        portainer: { health_checks: PATIENT_CHECK },
         ...(engine.clusterId === null ? {} : { cluster_id: engine.clusterId }),
       },
     });
@@ -212,7 +211,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
     await eventually(async () => {
       const { data } = await user.from("agent_logs").select("message").eq("agent_id", id).limit(3);
       return data?.length === 3;
-    }, { withinMs: PATIENCE_MS, what: "three lines" });
+    }, { what: "three lines" });
     const { json } = await call("GET", `/agents/${id}/logs?lines=3`);
     expect(json.logs).toHaveLength(3);
     const response = await fetch(`${access.apiUrl}/api/agents/${id}/logs?follow=true&lines=1`, {
@@ -234,7 +233,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
       const { data } = await user.from("agent_metrics").select("*").eq("agent_id", id)
         .not("cpu_usage", "is", null).limit(1);
       return data?.[0];
-    }, { withinMs: PATIENCE_MS, what: "a measurement" });
+    }, { what: "a measurement" });
     expect(row.memory_usage).toBeGreaterThan(0);
     expect(row.memory_limit).toBe(REPLICAS * 128 * 1024 * 1024);
   });
@@ -253,7 +252,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
     await eventually(async () => {
       const { containers, replicas_ready } = await deployment();
       return replicas_ready === REPLICAS + 1 && !lives(containers).includes(lives(before)[0]!);
-    }, { withinMs: PATIENCE_MS, what: "another life of the container" });
+    }, { what: "another life of the container" });
     await runs(REPLICAS + 1);
   });
 
@@ -286,7 +285,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
       environment: { MODE: strategy },
       portainer: {
         deployment_strategy: strategy,
-        health_checks: { interval: "1s", timeout: "1s", retries: 3 },
+        health_checks: PATIENT_CHECK,
       },
     });
     await succeeded("update");
@@ -314,7 +313,7 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
       const { data } = await user.from("security_scans").select("*").eq("agent_id", id).limit(1);
       const found = data?.[0];
       return found && ["completed", "failed"].includes(found.state) ? found : null;
-    }, { withinMs: PATIENCE_MS, what: "the end of the scan" });
+    }, { what: "the end of the scan" });
     expect(scan).toMatchObject({
       state: "completed",
       containers_examined: REPLICAS + 1,
@@ -328,7 +327,6 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
     await rpc("stop_agent", { agent_id: id });
     await succeeded("stop");
     await eventually(async () => (await engine.running(id)).length === 0, {
-      withinMs: PATIENCE_MS,
       what: "no running container",
     });
     await rpc("start_agent", { agent_id: id });
@@ -338,7 +336,6 @@ describe.each(Object.entries(engines))("an agent on %s", { timeout: PATIENCE_MS 
     expect(status).toBeLessThan(300);
     await succeeded("delete");
     await eventually(async () => (await engine.running(id)).length === 0, {
-      withinMs: PATIENCE_MS,
       what: "no running container",
     });
     id = "";

@@ -7,7 +7,6 @@ import { createSlots, type Slot, type Slots } from "../../functions/ws/slots.ts"
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { denoCommand } from "../support/deno.ts";
 
-const POLL = { timeout: 10_000, interval: 20 };
 let database: TestDatabase;
 const ends: (() => Promise<void>)[] = [];
 
@@ -62,7 +61,7 @@ test("a connection that closes is free at once", async () => {
   const taken = [await slots.take(user), await slots.take(user), await slots.take(user)] as Slot[];
   taken[0]!.release();
   taken[0]!.release();
-  await expect.poll(() => counted(user), POLL).toBe(2);
+  await expect.poll(() => counted(user)).toBe(2);
   expect(await slots.take(user)).toHaveProperty("release");
   expect(await slots.take(user)).toBe(3);
 });
@@ -89,7 +88,7 @@ test("the connections of an instance that is killed are free at once", async () 
   const slots = instance();
   expect(await slots.take(user)).toBe(3);
   child.kill("SIGKILL");
-  await expect.poll(async () => typeof await slots.take(user), POLL).toBe("object");
+  await expect.poll(async () => typeof await slots.take(user)).toBe("object");
 });
 
 test("what is open is counted anew after the session was lost", async () => {
@@ -106,8 +105,8 @@ test("what is open is counted anew after the session was lost", async () => {
   await database.sql`
     select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'ws-session' and datname = current_database()`;
-  await expect.poll(async () => (await instances()).includes(before), POLL).toBe(false);
-  await expect.poll(() => counted(user), POLL).toBe(2);
+  await expect.poll(async () => (await instances()).includes(before)).toBe(false);
+  await expect.poll(() => counted(user)).toBe(2);
   const other = instance();
   expect(await other.take(user)).toHaveProperty("release");
   expect(await other.take(user)).toBe(3);

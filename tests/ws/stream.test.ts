@@ -4,8 +4,6 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type StackAccess, useStack } from "../support/stack.ts";
 
-const POLL = { timeout: 15_000, interval: 50 };
-
 let stack: StackAccess;
 let sql: postgres.Sql;
 const sockets: WebSocket[] = [];
@@ -61,7 +59,7 @@ async function open(query = ""): Promise<Stream> {
 async function follow(user: User): Promise<Stream> {
   const stream = await open();
   stream.say({ type: "subscribe", channel: "agent_status", token: user.token });
-  await expect.poll(() => stream.messages.at(-1), POLL).toEqual({
+  await expect.poll(() => stream.messages.at(-1)).toEqual({
     type: "subscribed",
     channel: "agent_status",
   });
@@ -89,7 +87,7 @@ describe("the sample of seed 000", () => {
     const agent = await createAgent(user);
     const stream = await follow(user);
     await sql`update public.agents set status = 'thinking' where id = ${agent}`;
-    await expect.poll(() => stream.messages, POLL).toMatchObject([{
+    await expect.poll(() => stream.messages).toMatchObject([{
       type: "agent_status_update",
       payload: { agent_id: agent, status: "thinking" },
       timestamp: expect.any(String),
@@ -101,7 +99,7 @@ describe("the sample of seed 000", () => {
     const agent = await createAgent(user);
     const stream = await follow(user);
     await sql`update public.agents set status = 'deployed' where id = ${agent}`;
-    await expect.poll(() => stream.messages, POLL).toMatchObject([{
+    await expect.poll(() => stream.messages).toMatchObject([{
       type: "agent_status_update",
       payload: { agent_id: agent, status: "running" },
     }]);
@@ -112,7 +110,7 @@ describe("the sample of seed 000", () => {
     const agent = await createAgent(user);
     const stream = await follow(user);
     await containerEvent(user, agent, "die");
-    await expect.poll(() => stream.messages, POLL).toMatchObject([{
+    await expect.poll(() => stream.messages).toMatchObject([{
       type: "container_event",
       payload: { agent_id: agent, event: "die", container_id: "c1", container_name: "agent.1" },
     }]);
@@ -125,7 +123,7 @@ describe("the sample of seed 000", () => {
     await sql`
       insert into public.agent_metrics (agent_id, user_id, replicas, cpu_usage, cpu_limit, memory_usage, requests_per_minute)
       values (${agent}, ${user.id}, 1, 0.2, 0.5, 268435456, 12.345)`;
-    await expect.poll(() => stream.messages, POLL).toMatchObject([{
+    await expect.poll(() => stream.messages).toMatchObject([{
       type: "metric_update",
       payload: {
         agent_id: agent,
@@ -146,7 +144,7 @@ describe("the sample of seed 000", () => {
     await containerEvent(alice, hers, "die");
     await sql`update public.agents set status = 'thinking' where id = ${hers}`;
     await containerEvent(bob, his, "start");
-    await expect.poll(() => stream.messages.length, POLL).toBe(1);
+    await expect.poll(() => stream.messages.length).toBe(1);
     expect(stream.messages).toMatchObject([{ payload: { agent_id: his, event: "start" } }]);
   });
 });
@@ -158,10 +156,10 @@ describe("the stream of seed 004", () => {
     const stream = await open(`?token=${user.token}`);
     stream.say({ type: "ping" });
     stream.say({ type: "subscribe", event: "agent.status" });
-    await expect.poll(() => stream.messages.map(({ type }) => type), POLL)
+    await expect.poll(() => stream.messages.map(({ type }) => type))
       .toEqual(["authenticated", "pong", "subscribed"]);
     await sql`update public.agents set status = 'responding' where id = ${agent}`;
-    await expect.poll(() => stream.messages.at(-1), POLL).toMatchObject({
+    await expect.poll(() => stream.messages.at(-1)).toMatchObject({
       type: "event",
       event: "agent.status",
       payload: { agent_id: agent, status: "responding" },
@@ -171,7 +169,7 @@ describe("the stream of seed 004", () => {
   test("refuses a forged token and closes", async () => {
     const { token } = await signUp();
     const stream = await open(`?token=${token.slice(0, -6)}AAAAAA`);
-    await expect.poll(() => stream.closed, POLL).toBe(4401);
+    await expect.poll(() => stream.closed).toBe(4401);
     expect(stream.messages).toMatchObject([{ type: "error", code: "INVALID_JWT_TOKEN" }]);
   });
 
@@ -196,9 +194,9 @@ describe("a channel of an agent", () => {
     const agentId = await agentWith(user, ["trading_signals"]);
     const stream = await open(`?token=${user.token}`);
     stream.say({ type: "subscribe", channel: "trading_signals", agent_id: agentId });
-    await expect.poll(() => stream.messages.at(-1)?.type, POLL).toBe("subscribed");
+    await expect.poll(() => stream.messages.at(-1)?.type).toBe("subscribed");
     await emit(agentId);
-    await expect.poll(() => stream.messages.at(-1), POLL).toMatchObject({
+    await expect.poll(() => stream.messages.at(-1)).toMatchObject({
       type: "channel_event",
       channel: "trading_signals",
       agent_id: agentId,
@@ -213,7 +211,7 @@ describe("a channel of an agent", () => {
     for (const [who, channel] of [[user, "orders"], [stranger, "trading_signals"]] as const) {
       const stream = await open(`?token=${who.token}`);
       stream.say({ type: "subscribe", channel, agent_id: agentId });
-      await expect.poll(() => stream.messages.at(-1)?.code, POLL).toBe(
+      await expect.poll(() => stream.messages.at(-1)?.code).toBe(
         "REAL_TIME_SUBSCRIPTION_FAILED",
       );
     }

@@ -1,6 +1,7 @@
 /** A PostgREST of the machine's own, in place of @supabase/lite: `LAUNCHPAD_POSTGREST=1 npm start`. */
 import { SignJWT } from "jose";
 import process from "node:process";
+import { freePorts } from "../../free-ports.ts";
 import { StackError } from "../errors.ts";
 import type { Log } from "../log.ts";
 
@@ -26,7 +27,7 @@ export interface PostgrestOptions {
 export async function startPostgrest(options: PostgrestOptions): Promise<Postgrest | null> {
   if (!process.env.LAUNCHPAD_POSTGREST) return null;
   const secret = crypto.getRandomValues(new Uint8Array(32));
-  const port = freePort();
+  const [port] = await freePorts(1);
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command("postgrest", {
@@ -88,10 +89,4 @@ async function untilReady(origin: string, child: Deno.ChildProcess): Promise<voi
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new StackError("PostgREST did not come up.", "Start without LAUNCHPAD_POSTGREST.");
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }

@@ -1,5 +1,6 @@
 import type { RealtimeChannel, SupabaseClient } from "@supabase/supabase-js";
 import { expect } from "vitest";
+import { PATIENCE } from "../../support/until.ts";
 
 /** What a channel has received so far. */
 export interface Heard {
@@ -52,4 +53,4 @@ export async function listen(client: SupabaseClient, options: ListenOptions = {}
 }
 
 /** How long a condition may take on a busy machine. */
-export const POLL = { timeout: 10_000, interval: 20 };
+export const POLL = { ...PATIENCE, interval: 20 };

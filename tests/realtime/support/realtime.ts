@@ -5,7 +5,9 @@ import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import postgres from "postgres";
 import { afterAll, expect, vi } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
-import { denoCommand, freePorts } from "../../support/deno.ts";
+import { freePorts } from "../../../scripts/free-ports.ts";
+import { denoCommand } from "../../support/deno.ts";
+import { PATIENCE } from "../../support/until.ts";
 import { POLL } from "./listen.ts";
 
 export interface TestRealtime {
@@ -104,7 +106,7 @@ export async function startRealtime(
       const accessToken = token ?? (sub === undefined ? undefined : once(() => userToken(sub)));
       const client = createClient(url, anonKey, {
         ...(accessToken && { accessToken }),
-        realtime: { ...(vsn && { vsn }) },
+        realtime: { timeout: PATIENCE.timeout, ...(vsn && { vsn }) },
       });
       clients.push(client);
       return client;

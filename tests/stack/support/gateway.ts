@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { denoCommand, freePorts, root } from "../../support/deno.ts";
+import { freePorts } from "../../../scripts/free-ports.ts";
+import { denoCommand, root } from "../../support/deno.ts";
 
 export interface GatewayUnderTest {
   url: string;
@@ -41,6 +42,8 @@ export async function startGatewayUnderTest(
     ],
     { cwd: root, env: { ...process.env, NO_COLOR: "1" }, stdio: "pipe" },
   );
+  // Not "exit", which may come before its last words.
+  const closed = new Promise((resolve) => child.once("close", resolve));
   let printed = "";
   child.stderr.on("data", (chunk) => printed += chunk);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -62,9 +65,7 @@ export async function startGatewayUnderTest(
     child,
     stop: async () => {
       child.stdin.end();
-      if (child.exitCode === null && child.signalCode === null) {
-        await new Promise((resolve) => child.once("exit", resolve));
-      }
+      await closed;
       await rm(folder, { recursive: true, force: true });
     },
   };

@@ -6,7 +6,7 @@ import { createTestDatabase } from "../../support/database.ts";
 import { createScriptedOrchestrator, type ScriptedOrchestrator } from "./scripted-orchestrator.ts";
 
 /** Ends as soon as nothing is due: tests say themselves when time has passed. */
-const UNTIL_IDLE = { wallMs: 20_000, graceMs: 100, idleMs: 0 };
+export const UNTIL_IDLE = { wallMs: 600_000, graceMs: 100, idleMs: 0 };
 
 export interface OperationRow {
   id: string;

@@ -1,13 +1,15 @@
+import { PATIENCE } from "../../support/until.ts";
+
 /** Waits until `condition` gives something true, and gives it back. */
 export async function eventually<T>(
   condition: () => T | Promise<T>,
-  { withinMs = 10_000, what = "the condition" } = {},
+  { what = "the condition" } = {},
 ): Promise<NonNullable<T>> {
-  const until = Date.now() + withinMs;
+  const end = Date.now() + PATIENCE.timeout;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (Date.now() > until) throw new Error(`${what} did not come true within ${withinMs} ms`);
+    if (Date.now() > end) throw new Error(`${what} never came true`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -26,7 +26,6 @@ export async function bringToMoment(
   const allOf = async (count: () => Promise<number>) => {
     await eventually(async () => await count() >= operations, {
       what: "a call of every operation",
-      withinMs: 30_000,
     });
   };
   const changing = async () =>

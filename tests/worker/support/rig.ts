@@ -10,6 +10,9 @@ import {
 import type { OperationRow } from "./bed.ts";
 import { eventually } from "./eventually.ts";
 
+/** A check of health that no agent fails for the want of a turn on a busy machine. */
+export const PATIENT_CHECK = { interval: "10s", timeout: "10s", retries: 100 };
+
 /** Environments of the local Portainer. */
 export const ENGINES = { swarm: 1, compose: 2 } as const;
 
@@ -35,7 +38,7 @@ export interface WorkerRig {
   createAgent(engine: keyof typeof ENGINES, spec?: Record<string, unknown>): Promise<string>;
   operation(agentId: string, kind?: string): Promise<OperationRow>;
   /** The operation, once it is over. */
-  finished(agentId: string, kind: string, withinMs?: number): Promise<OperationRow>;
+  finished(agentId: string, kind: string): Promise<OperationRow>;
   stacksOf(agentId: string): Promise<{ Id: number; Name: string; EndpointId: number }[]>;
   /** Containers of the agent's stack that run, on either engine. */
   runningContainers(agentId: string): Promise<string[]>;
@@ -78,7 +81,7 @@ export async function startWorkerRig(): Promise<WorkerRig> {
     const [row] = await sql<{ id: string }[]>`
       select private.register_default_cluster(
         'portainer', ${`rig-${engine}`}, ${stack.portainerUrl}, ${endpoint}, null, ${stack.portainerApiKey},
-        '{"requestTimeoutMs": 3000, "deployTimeoutMs": 4000}'
+        '{"deployTimeoutMs": 4000}'
       ) as id
     `;
     clusters[engine as keyof typeof ENGINES] = row!.id;
@@ -116,11 +119,11 @@ export async function startWorkerRig(): Promise<WorkerRig> {
       `;
       return row!;
     },
-    finished: (agentId, kind, withinMs = 30_000) =>
+    finished: (agentId, kind) =>
       eventually(async () => {
         const operation = await rig.operation(agentId, kind);
         return operation && !["queued", "running"].includes(operation.state) ? operation : null;
-      }, { withinMs, what: `the end of ${kind}` }),
+      }, { what: `the end of ${kind}` }),
     stacksOf: async (agentId) => {
       const answer = await portainer("/api/stacks");
       const stacks = answer.status === 204 ? [] : await answer.json() as {
@@ -182,7 +185,7 @@ export async function startWorkerRig(): Promise<WorkerRig> {
         const now = await rig.workerPid();
         return now !== null && now !== pid;
         // One that dies soon after its start is started again ever later.
-      }, { what: "a new worker process", withinMs: 60_000 });
+      }, { what: "a new worker process" });
     },
     discard: async (agentId) => {
       for (const { Id, EndpointId } of await rig.stacksOf(agentId)) {
