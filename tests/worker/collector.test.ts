@@ -239,7 +239,6 @@ describe("containers", () => {
 
   it("that fall again and again make an agent unhealthy, also while none is there to be probed", async () => {
     const { id, workload } = await watchedAgent();
-    workload.ready = 0;
     Object.assign(workload.containers[0]!, {
       status: "created",
       health: null,
