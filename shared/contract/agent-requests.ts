@@ -1,7 +1,15 @@
 import { z } from "zod";
 import { durationSeconds, HEALTH_INTERVAL_SECONDS } from "./durations.ts";
 import { parseQuantity } from "./quantities.ts";
-import { parseIsoTime } from "./times.ts";
+import {
+  jsonObject,
+  name,
+  slug,
+  text,
+  variableName,
+  variableValue,
+  whole,
+} from "./request-fields.ts";
 
 /**
  * Request bodies of the agent routes. One schema takes the bodies of all three editions, because a
@@ -14,54 +22,14 @@ import { parseIsoTime } from "./times.ts";
  * Bounds here keep a request readable; what an installation allows (replicas, agents) is in SQL.
  */
 
-// PostgreSQL stores no NUL, and half a surrogate pair is not text in any encoding.
-export const text = (max: number) =>
-  z.string()
-    .max(max, `must be at most ${max} characters`)
-    .refine((value) => !value.includes("\0") && value.isWellFormed(), "must be plain text");
-
-const name = text(100).refine((value) => value.trim() !== "", "must be 1 to 100 characters");
-
-const whole = (lowest: number, highest: number) => {
-  const message = `must be a whole number from ${lowest} to ${highest}`;
-  return z.number(message).int(message).min(lowest, message).max(highest, message);
-};
-
 const quantity = (example: string) =>
   z.union([z.string(), z.number()], `must be a quantity such as ${example}`)
     .transform(String)
     .refine((value) => (parseQuantity(value) ?? 0) > 0, `must be a quantity such as ${example}`);
 
-export function jsonObject(maxBytes: number) {
-  return z.record(z.string(), z.unknown(), "must be an object")
-    .refine(
-      (value) => new TextEncoder().encode(JSON.stringify(value)).length <= maxBytes,
-      `must be at most ${maxBytes / 1024} KiB of JSON`,
-    )
-    .refine((value) => {
-      const json = JSON.stringify(value);
-      return !json.includes("\\u0000") && !/\\ud[89a-f]/i.test(json);
-    }, "must be plain text");
-}
-
-/** A time, handed on in UTC. */
-export const isoTimeText = z.string().transform((text, context) => {
-  const moment = parseIsoTime(text);
-  if (moment !== null) return moment.toISOString();
-  context.addIssue({ code: "custom", message: "must be an ISO 8601 time with its zone" });
-  return z.NEVER;
-});
-
-const variableName = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-
-const variableValue = z
-  .union([z.string(), z.number(), z.boolean()], "must be text, a number or true or false")
-  .transform(String)
-  .pipe(text(32_768));
-
 function environment<Value extends z.ZodType>(value: Value) {
   return z.record(
-    z.string().regex(variableName, "must be letters, digits and _, and not begin with a digit"),
+    variableName,
     value,
     "must be an object of names and values",
   ).refine((all) => Object.keys(all).length <= 200, "must be at most 200 variables");
@@ -125,10 +93,7 @@ export const DEPLOYMENT_STRATEGIES = ["rolling", "recreate", "blue-green"] as co
 
 const portainer = z.strictObject({
   template: text(63).optional(),
-  stack_name: z.string().regex(
-    /^[a-z0-9][a-z0-9_-]{0,62}$/,
-    "must be lower-case letters, digits, - and _, at most 63",
-  ).optional(),
+  stack_name: slug.optional(),
   deployment_strategy: z.enum(
     DEPLOYMENT_STRATEGIES,
     `must be one of ${DEPLOYMENT_STRATEGIES.join(", ")}`,
@@ -272,23 +237,3 @@ export const emptyBody = z.strictObject({}, "must be empty");
 export const scanAgentBody = z.strictObject({
   force: z.boolean("must be true or false").default(false),
 }, "must be an object");
-
-const ROLES = ["user", "operator", "admin"] as const;
-
-/**
- * Body of `POST /api/auth/generate-key` (seed 001), where `username` and `email` say whose key it is;
- * `label`, `permissions` and `expiresAt` are ours.
- */
-export const generateKeyBody = z.strictObject({
-  username: name.optional(),
-  email: z.email("must be an email address").max(320, "must be at most 320 characters").optional(),
-  label: name.optional(),
-  role: z.string("must be USER, OPERATOR or ADMIN").transform((word) => word.toLowerCase()).pipe(
-    z.enum(ROLES, "must be USER, OPERATOR or ADMIN"),
-  ).optional(),
-  permissions: z.array(
-    z.string().regex(/^[a-z_]+:([a-z_]+|\*)$/, "must be a permission such as agents:read"),
-  ).min(1, "must name a permission").max(100, "must be at most 100 permissions").optional(),
-  expiresAt: isoTimeText.optional(),
-}, "must be an object");
-export type GenerateKeyBody = z.output<typeof generateKeyBody>;

@@ -6,6 +6,7 @@ import {
   updateAgentBody,
 } from "./agent-requests.ts";
 import { agentSpec, scalingOf } from "./agent-spec.ts";
+import { whole } from "./request-fields.ts";
 
 /** What a batch can do: each operation of a single agent; `deploy` is another word for `start`. */
 export const BATCH_OPERATIONS = [
@@ -30,11 +31,9 @@ const OPTIONS_OF: Partial<Record<BatchOperation, readonly string[]>> = {
 
 const MOST_AGENTS = 100;
 const manyAgents = `must name 1 to ${MOST_AGENTS} agents`;
-const manyAtOnce = "must be a whole number from 1 to 100";
 
 const options = z.strictObject({
-  max_concurrent: z.number(manyAtOnce).int(manyAtOnce).min(1, manyAtOnce).max(100, manyAtOnce)
-    .optional(),
+  max_concurrent: whole(1, 100).optional(),
   restart_policy: restartAgentBody.shape.restart_policy.unwrap().optional(),
   max_unavailable: restartAgentBody.shape.max_unavailable.unwrap().optional(),
   replicas: scaleAgentBody.shape.replicas.optional(),

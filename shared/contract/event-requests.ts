@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { jsonObject, text } from "./agent-requests.ts";
+import { jsonObject, text } from "./request-fields.ts";
 
 /** `POST /realtime/v1/channels` (seed 002). What a topic may be `real_time_channel` knows. */
 export const joinChannelBody = z.strictObject({

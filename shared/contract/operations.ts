@@ -2,13 +2,13 @@ import { z } from "zod";
 import {
   createAgentBody,
   emptyBody,
-  generateKeyBody,
   restartAgentBody,
   rollbackAgentBody,
   scaleAgentBody,
   scanAgentBody,
   updateAgentBody,
 } from "./agent-requests.ts";
+import { generateKeyBody } from "./key-requests.ts";
 import { batchBody } from "./batch-requests.ts";
 import type { Edition } from "./editions.ts";
 import type { DocumentedEdition, EndpointName } from "./endpoints.ts";

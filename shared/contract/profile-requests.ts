@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { jsonObject } from "./request-fields.ts";
 
 /** Request body of `PUT /api/users/profile`: seed 001's words and seed 002's stand side by side. */
 
@@ -9,17 +10,7 @@ const switches = z.partialRecord(
 );
 
 /** What a user shows of themselves travels in each access token, so it stays small. */
-const MAX_METADATA_BYTES = 16 * 1024;
-
-const metadata = z.record(z.string(), z.unknown(), "must be an object")
-  .refine(
-    (value) => new TextEncoder().encode(JSON.stringify(value)).length <= MAX_METADATA_BYTES,
-    "must be at most 16 KiB of JSON",
-  )
-  .refine((value) => {
-    const json = JSON.stringify(value);
-    return !json.includes("\\u0000") && !/\\ud[89a-f]/i.test(json);
-  }, "must be plain text");
+const metadata = jsonObject(16 * 1024);
 
 export const profileBody = z.strictObject({
   email: z.email("must be an email address").max(254, "must be at most 254 characters").optional(),
@@ -27,6 +18,7 @@ export const profileBody = z.strictObject({
   user_metadata: metadata.optional(),
   notification_preferences: switches.optional(),
 }, "must be an object");
+
 /** Request body of `DELETE /api/users/profile`. */
 export const erasureBody = z.strictObject({
   confirm: z.string("must be the email of the account").max(320, "is too long").optional(),

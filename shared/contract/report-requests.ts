@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isoTimeText } from "./agent-requests.ts";
+import { isoTimeText } from "./request-fields.ts";
 
 /**
  * Bodies by which agents report. What a line, a figure or a message must be is checked in one place, in

@@ -1,30 +1,14 @@
 import { z } from "zod";
 import { validationError } from "./errors.ts";
 import { wholeText } from "./queries.ts";
+import { slug, text, variableName, variableValue, whole } from "./request-fields.ts";
 
 /**
  * Request bodies of the stack routes (seed 000). As with agents, unknown fields are refused and bounds only keep a
  * request readable; what a template takes is checked in SQL against its declared parameters.
  */
 
-const text = (max: number) =>
-  z.string()
-    .max(max, `must be at most ${max} characters`)
-    .refine((value) => !value.includes("\0") && value.isWellFormed(), "must be plain text");
-
-const variableName = z.string().regex(
-  /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,
-  "must be letters, digits and _, and not begin with a digit",
-);
-
-const variableValue = z
-  .union([z.string(), z.number(), z.boolean()], "must be text, a number or true or false")
-  .transform(String)
-  .pipe(text(32_768));
-
-const version = z.number("must be a whole number").int("must be a whole number").min(1).max(
-  1_000_000,
-);
+const version = whole(1, 1_000_000);
 
 const labels = z.record(
   z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, "must be a plain name"),
@@ -43,10 +27,7 @@ function environment<Value extends z.ZodType>(value: Value) {
 
 /** Body of `POST /api/stacks`. */
 export const createStackBody = z.strictObject({
-  name: z.string().regex(
-    /^[a-z0-9][a-z0-9_-]{0,62}$/,
-    "must be lower-case letters, digits, - and _, at most 63",
-  ),
+  name: slug,
   template: templateName,
   template_version: version.optional(),
   environment: environment(variableValue).optional(),

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
 import {
   createAgentBody,
-  generateKeyBody,
   restartAgentBody,
   scaleAgentBody,
   updateAgentBody,
 } from "../../shared/contract/agent-requests.ts";
+import { generateKeyBody } from "../../shared/contract/key-requests.ts";
 import { agentSpec, scalingOf } from "../../shared/contract/agent-spec.ts";
 import { ApiError } from "../../shared/contract/errors.ts";
 import { listAgentsQuery, logsQuery, metricsQuery } from "../../shared/contract/queries.ts";
@@ -211,6 +211,16 @@ describe("other bodies", () => {
   it("reads seed 001's key request, role in capitals", () => {
     const body = { username: "admin", email: "admin@example.com", role: "ADMIN" };
     expect(parseInput(generateKeyBody, body).role).toBe("admin");
+  });
+
+  it("takes text that only looks like what no database stores", () => {
+    const body = { agentName: "a", personality: { system: "C:\\ud83d and \\u0000" } };
+    expect(create(body)).toMatchObject({ character: body.personality });
+    for (const value of ["\0", "\ud83d", { deep: ["\0"] }, { "\ud83d": 1 }]) {
+      expect(faults({ agentName: "a", personality: { value } })).toEqual({
+        personality: "must be plain text",
+      });
+    }
   });
 
   it("hands the expiry of a key on in UTC", () => {

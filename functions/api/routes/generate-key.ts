@@ -1,5 +1,5 @@
-import { generateKeyBody } from "../../../shared/contract/agent-requests.ts";
 import { validationError } from "../../../shared/contract/errors.ts";
+import { generateKeyBody } from "../../../shared/contract/key-requests.ts";
 import { parseInput } from "../../../shared/contract/validation.ts";
 import { sqlText, textArray } from "../../../shared/database/literal.ts";
 import { type GeneratedKeyFacts, presentGeneratedKey } from "../presenters/api-key.ts";
