@@ -322,6 +322,48 @@ describe("the Kubernetes driver", () => {
     expect(await orchestrator.inspect(other, signal)).not.toBeNull();
   });
 
+  describe("cut off while it takes something away", () => {
+    const keys = () => [...double.objects.keys()].sort();
+    /** A driver that gets no further than this many deletions. */
+    const after = (deletions: number) =>
+      connect("agents", (method) => method === "DELETE" && deletions-- <= 0);
+
+    it("is seen not to be over until all of a workload is gone", async () => {
+      const scaling = { minReplicas: 1, maxReplicas: 2, targetCpu: 70, targetMemory: null };
+      const ref = await orchestrator.deploy({ ...spec, scaling }, signal);
+      for (let left = keys().length; left > 0; left--) {
+        expect(await orchestrator.inspect(ref, signal), `with ${keys().join()}`).not.toBeNull();
+        await after(1).remove(ref, signal).catch(() => {});
+        expect(keys()).toHaveLength(left - 1);
+      }
+      expect(await orchestrator.inspect(ref, signal)).toBeNull();
+    });
+
+    it("is seen not to be over until all of the replaced set is gone", async () => {
+      const ref = await orchestrator.deploy(spec, signal);
+      const next = { ...spec, strategy: "blue-green" as const, environment: {}, revision: 2 };
+      await orchestrator.update(ref, next, signal);
+      const ready = () =>
+        until(
+          () => orchestrator.inspect(ref, signal),
+          (state) => state?.candidate?.settled === true,
+        );
+      for (const gone of ["configmaps", "secrets"]) {
+        await ready();
+        await expect(after(1).promote(ref, next, signal)).rejects.toThrow();
+        expect(keys()).not.toContain(`agents/${gone}/my-agent`);
+      }
+      await ready();
+      await orchestrator.promote(ref, next, signal);
+      expect(keys()).toEqual([
+        "agents/configmaps/my-agent-green",
+        "agents/deployments/my-agent-green",
+        "agents/secrets/my-agent-green",
+        "agents/services/my-agent",
+      ]);
+    });
+  });
+
   it("touches no object of the name that belongs to somebody else", async () => {
     await orchestrator.deploy({ ...spec, agentId: randomUUID() }, signal);
     for (const key of [...double.objects.keys()]) {

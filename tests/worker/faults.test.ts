@@ -340,6 +340,20 @@ describe("deleting an agent while something is under way", () => {
     expect(await bed.operation(id)).toMatchObject({ kind: "delete", state: "succeeded" });
   });
 
+  it("asks for the removal also where no workload is to be seen", async () => {
+    await bed.set("operations", "removal_settle_seconds", 0.001);
+    bed.cluster.fail("deploy", hanging().fault);
+    const id = await bed.createAgent();
+    const worker = bed.createWorker();
+    const run = worker.run({ wallMs: 20_000, graceMs: 100, idleMs: 0 });
+    await eventually(() => bed.cluster.calls.includes("deploy"));
+    await bed.rpc("delete_agent", { agent_id: id });
+    worker.wake();
+    await run;
+    expect(await settle(id)).toMatchObject({ kind: "delete", state: "succeeded" });
+    expect(bed.cluster.calls).toContain("remove");
+  });
+
   it("an agent whose row is gone has its stack removed all the same", async () => {
     const id = await bed.createAgent();
     await bed.run();

@@ -53,13 +53,16 @@ import {
 } from "./state.ts";
 
 const HEALTH_TIMEOUT_MS = 5_000;
-/** Removal in the order that leaves nothing to bring the rest back. */
+/**
+ * Removal in the order that leaves nothing to bring the rest back, and last of all what tells that there is something:
+ * whoever comes after a removal that was cut off sees that it is not over.
+ */
 const REMOVAL = [
   "HorizontalPodAutoscaler",
-  "Deployment",
   "Service",
   "ConfigMap",
   "Secret",
+  "Deployment",
 ] as const;
 
 export interface KubernetesDriverOptions {

@@ -3,7 +3,7 @@ import { done, type Procedure, type Step, waiting, type Work } from "./step.ts";
 export const removeContainers: Step = {
   name: "remove_containers",
   run: async (work) => {
-    if (await work.look() === null) return done;
+    // Also when nothing is to be seen: what was cut off can have left things that are no workload, secrets among them.
     await work.act("remove", () => work.upstream.remove(work.ref, work.signal));
     return done;
   },
