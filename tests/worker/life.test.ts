@@ -300,7 +300,7 @@ describe.each(Object.entries(engines))("an agent on %s", (_, open) => {
   it("keeps running as it was when an update does not come up", async (test) => {
     if (lacks.has("failures")) return test.skip();
     const before = await runs(REPLICAS + 1);
-    await change({ environment: { CRASH_AFTER: "0.1" } });
+    await change({ environment: { CRASH_AFTER: "0" } });
     expect(await ended("update")).toMatchObject({ state: "failed" });
     await succeeded("rollback");
     expect(await runs(REPLICAS + 1)).toEqual(before);

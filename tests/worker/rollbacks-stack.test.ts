@@ -39,7 +39,8 @@ const update = (id: string, changes: Record<string, unknown>) =>
 
 describe.each(Object.keys(ENGINES) as (keyof typeof ENGINES)[])("on %s", (engine) => {
   const broken: Record<string, [Record<string, unknown>, string]> = {
-    "crashes": [{ environment: { CRASH_AFTER: "0.3" } }, "DEPLOYMENT_FAILED"],
+    // At once: one that is healthy for a moment has come up.
+    "crashes": [{ environment: { CRASH_AFTER: "0" } }, "DEPLOYMENT_FAILED"],
     "fails its health check": [
       { environment: { UNHEALTHY_AFTER: "0" }, portainer: { health_checks: STRICT_CHECK } },
       "CONTAINER_UNHEALTHY",
