@@ -59,6 +59,30 @@ $$;
 comment on function private.mint_api_key is
   'Makes a key, with the default lifetime when no expiry is given → {api_key, key_id, expires_at, role, permissions, user_id}. Definer: writes digests; callers checked the right.';
 
+create function private.key_only_reads() returns boolean
+language sql stable security definer
+set search_path = ''
+as $$
+  select coalesce(bool_and(split_part(p.permission, ':', 2) like 'read%'), false)
+  from public.api_keys k cross join unnest(k.permissions) p (permission)
+  where k.id = ((select auth.jwt()) ->> 'api_key_id')::uuid;
+$$;
+comment on function private.key_only_reads is
+  'Whether this request came with an API key whose permissions all are to read. Such a key changes nothing, also where no permission is asked for. Definer: the key of an agent reads no keys.';
+
+create function private.require_writing_key() returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if private.key_only_reads() then
+    perform private.raise_error('PERMISSION_DENIED', 'An API key that may only read changes nothing.',
+      '{"credential": "api_key"}', 403, 'Use an access token, or a key that may do more.');
+  end if;
+end;
+$$;
+comment on function private.require_writing_key is 'Raises PERMISSION_DENIED (403) for an API key that may only read.';
+
 create function private.generate_api_key(
   label text, role text, permissions text[], expires_at timestamptz, email text, username text
 ) returns jsonb
@@ -121,7 +145,8 @@ begin
     perform private.raise_error('PERMISSION_DENIED', 'A key cannot hold a permission that its role lacks.',
       jsonb_build_object('permissions', to_jsonb(granted)), 403, 'Ask for permissions of the role, or leave them out.');
   end if;
-  -- A key may make keys, but none that can do more than itself.
+  -- A key may make keys, but none that can do more than itself. One that only reads could outlive its revocation so.
+  perform private.require_writing_key();
   if auth.jwt() ? 'api_key_id' and exists (select from unnest(granted) p where not private.has_permission(p)) then
     perform private.raise_error('PERMISSION_DENIED', 'A key cannot make a key that can do more than itself.', null, 403);
   end if;
@@ -232,7 +257,8 @@ comment on function private.guard_api_key is 'Only administrators change the req
 create trigger api_keys_guard before update on public.api_keys
   for each row execute function private.guard_api_key();
 
-grant execute on function private.generate_api_key, private.revoke_api_key to authenticated, service_role;
+grant execute on function private.generate_api_key, private.revoke_api_key, private.key_only_reads, private.require_writing_key
+  to authenticated, service_role;
 grant execute on function public.generate_api_key, public.revoke_api_key to authenticated, service_role;
 grant select, insert, update, delete on public.api_keys to service_role;
 grant select on public.api_keys to authenticated;

@@ -151,6 +151,9 @@ begin
   if faults <> '{}' then
     perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', faults, 400);
   end if;
+  if check_profile_changes.changes <> '{}' then
+    perform private.require_writing_key();
+  end if;
   if by_key and metadata is not null then
     perform private.raise_error('PERMISSION_DENIED', 'An API key does not change the metadata of its owner.',
       '{"credential": "api_key"}', 403, 'Sign in and send the access token instead of the key.');

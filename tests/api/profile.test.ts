@@ -176,6 +176,16 @@ describe("PUT /api/users/profile", () => {
     expect([more.status, more.json.error.code]).toEqual([400, "VALIDATION_ERROR"]);
   });
 
+  it("changes nothing with a key that may only read", async () => {
+    const reader = await test.apiKey(owner, {
+      permissions: ["agents:read", "monitoring:read_all"],
+    });
+    const answer = await put({ notifications: { email: false } }, { as: reader, edition: 1 });
+    expect([answer.status, answer.json.error.code]).toEqual([403, "INSUFFICIENT_PERMISSIONS"]);
+    const worker = await test.apiKey(owner, { permissions: ["containers:manage"] });
+    expect((await put({ notifications: { email: true } }, { as: worker })).status).toBe(200);
+  });
+
   it("changes preferences with a key, but no metadata, and no address without users:write", async () => {
     const someone = await test.user();
     const body = { email: someone.email, notifications: { email: false, slack: true } };

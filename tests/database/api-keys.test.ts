@@ -70,6 +70,18 @@ test("a key cannot make a key that can do more", async () => {
   });
 });
 
+test("a key that may only read makes no keys", async () => {
+  const reader = await world.withKey(owner, ["agents:read", "monitoring:read"]);
+  expect(await refusal(generate(reader, { permissions: ["agents:read"] }))).toMatchObject({
+    code: "PERMISSION_DENIED",
+    status: 403,
+  });
+  const writer = await world.withKey(owner, ["agents:read", "agents:write"]);
+  expect(await generate(writer, { permissions: ["agents:read"] })).toMatchObject({
+    user_id: owner.id,
+  });
+});
+
 test("a key cannot have a role that its owner lacks", async () => {
   expect(await refusal(generate(owner, { role: "ADMIN" }))).toMatchObject({
     code: "PERMISSION_DENIED",
