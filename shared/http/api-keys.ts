@@ -11,6 +11,8 @@ export interface KnownApiKey {
   role: string;
   expires_at: string;
   revoked_at: string | null;
+  /** Banned, or deleted softly, in Supabase Auth. */
+  owner_barred: boolean;
   /** SHA-256 of the whole key, in hex. */
   digest: string;
 }
@@ -39,7 +41,7 @@ export type MisuseListener = (key: KnownApiKey, reason: "revoked" | "expired") =
 /**
  * Finds the key that a request brought. It is asked for each time and never remembered, so that a
  * revocation holds for the next request.
- * @throws ApiError INVALID_API_KEY 401 for an unknown, revoked or expired key
+ * @throws ApiError INVALID_API_KEY 401 for a key that is unknown, revoked, expired, or of a barred user
  */
 export async function authenticateApiKey(
   sql: Database,
@@ -69,5 +71,6 @@ export async function authenticateApiKey(
     onMisuse(known, fault);
     throw invalid(fault);
   }
+  if (known.owner_barred) throw invalid("owner barred");
   return known;
 }

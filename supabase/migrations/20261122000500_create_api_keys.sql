@@ -225,10 +225,13 @@ declare
 begin
   select jsonb_build_object(
     'key_id', k.id, 'user_id', k.user_id, 'agent_id', k.agent_id, 'role', k.role, 'permissions', to_jsonb(k.permissions),
-    'expires_at', k.expires_at, 'revoked_at', k.revoked_at, 'digest', encode(d.digest, 'hex')
+    'expires_at', k.expires_at, 'revoked_at', k.revoked_at, 'digest', encode(d.digest, 'hex'),
+    -- Auth gives such a user no more tokens.
+    'owner_barred', u.deleted_at is not null or coalesce(u.banned_until > now(), false)
   ) into found_key
   from private.api_key_digests d
   join public.api_keys k on k.id = d.key_id
+  join auth.users u on u.id = k.user_id
   where d.digest = token_digest;
 
   if found_key is not null then
@@ -240,7 +243,7 @@ begin
 end;
 $$;
 comment on function private.authenticate_api_key is
-  'Key with this SHA-256 digest → {key_id, user_id, agent_id (of an agent''s own key, else null), role, permissions, expires_at, revoked_at, digest (hex)}, or null. Whoever calls it judges expiry and revocation. Called by the api function only. Definer: digests are readable by nobody.';
+  'Key with this SHA-256 digest → {key_id, user_id, agent_id (of an agent''s own key, else null), role, permissions, expires_at, revoked_at, owner_barred (banned, or deleted softly, in Supabase Auth), digest (hex)}, or null. Whoever calls it judges expiry, revocation and owner. Called by the api function only. Definer: digests are readable by nobody.';
 
 create function private.guard_api_key() returns trigger
 language plpgsql volatile

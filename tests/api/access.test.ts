@@ -185,6 +185,23 @@ describe("an API key", () => {
     expect([answer.status, answer.json.error.code]).toEqual([401, "INVALID_API_KEY"]);
   });
 
+  it.each([
+    ["is banned", "banned_until = now() + interval '1 day'", "banned_until = now()"],
+    ["was deleted softly", "deleted_at = now()", "deleted_at = null"],
+  ])("is refused while its owner %s in Auth", async (_, barred, welcome) => {
+    const someone = await test.user();
+    const key = await test.apiKey(someone);
+    const list = () => test.call("GET", "/api/agents", { as: key });
+    const setUser = (columns: string) =>
+      test.auth.unsafe(`update auth.users set ${columns} where id = '${someone.userId}'`);
+    await setUser(barred);
+    const answer = await list();
+    expect([answer.status, answer.json.error.code]).toEqual([401, "INVALID_API_KEY"]);
+    expect(answer.json.error.details.reason).toBe("owner barred");
+    await setUser(welcome);
+    expect((await list()).status).toBe(200);
+  });
+
   it("does what it was narrowed to, and nothing else", async () => {
     const reader = await test.apiKey(owner, { permissions: ["agents:read"] });
     for (const [method, path, body] of routes(agent)) {
