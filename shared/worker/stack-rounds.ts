@@ -1,6 +1,7 @@
 import type { Sql } from "postgres";
 import { mapLimited } from "../orchestrators/concurrency.ts";
 import type { ClusterConnection, Orchestrator } from "../orchestrators/types.ts";
+import { usageOf } from "./collector/metrics.ts";
 import type { Log } from "./log.ts";
 import { observationOf } from "./observation.ts";
 import { clusterOf, type StoredCluster } from "./queue.ts";
@@ -29,28 +30,31 @@ interface DueStack {
 
 /**
  * Looks at the running stacks that are due (`collection.stack_seconds`, for all workers together), so that their
- * services are shown as they are and not as they were deployed.
+ * services are shown as they are and not as they were deployed, and counts for what it uses.
  */
 export function createStackRounds(options: StackRoundsOptions): () => Promise<void> {
   const { sql, orchestratorFor, log } = options;
 
   async function look(stack: DueStack): Promise<void> {
     const cluster = clusterOf(stack.cluster);
+    const json = (value: unknown) => sql.json(value as Parameters<Sql["json"]>[0]);
+    const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
+    const ref = {
+      agentId: stack.id,
+      name: stack.stack_name,
+      stackId: stack.portainer_stack_id,
+      namespace: null,
+      composed: true,
+    };
     try {
-      const seen = await orchestratorFor(cluster).inspect({
-        agentId: stack.id,
-        name: stack.stack_name,
-        stackId: stack.portainer_stack_id,
-        namespace: null,
-        composed: true,
-      }, AbortSignal.timeout(LOOK_TIMEOUT_MS));
+      const upstream = orchestratorFor(cluster);
+      const seen = await upstream.inspect(ref, signal);
       const redactor = createRedactor([...Object.values(stack.environment), cluster.credential]);
       const observation = seen === null ? { gone: true } : observationOf(seen, redactor, null);
-      await sql`
-        select private.observe_stack(${stack.id}, ${
-        sql.json(observation as Parameters<Sql["json"]>[0])
-      })
-      `;
+      await sql`select private.observe_stack(${stack.id}, ${json(observation)})`;
+      if (seen === null) return;
+      const samples = await upstream.metrics(ref, signal) ?? [];
+      await sql`select private.measure_stack(${stack.id}, ${json(usageOf(samples))})`;
     } catch (error) {
       log("warn", "a stack could not be looked at", {
         stack_id: stack.id,

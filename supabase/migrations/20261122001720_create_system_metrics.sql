@@ -4,8 +4,8 @@
 -- and private.usage, which spare figures of everybody the reading of every row.
 -- Counts are kept by triggers that only add rows to private.count_changes: no writer waits for another, and what is rolled
 -- back takes its changes with it. private.fold_counts adds them up from time to time; the truth is always both together.
--- Mind: what nobody measured is null. Docker tells what its hosts have but not what they use; there the agents' own use
--- stands for it.
+-- Mind: what nobody measured is null. Docker tells what its hosts have but not what they use; there the use of the
+-- agents and stacks stands for it.
 
 -- Unlogged: a counter of the last minutes is worth nothing after a crash.
 create unlogged table private.request_counts (
@@ -79,9 +79,11 @@ $$;
 comment on function private.container_fates is 'How many containers of a deployment are running, failed and stopped, as counts name them.';
 
 create function private.count_rows(lowest uuid, highest uuid) returns table (name text, number bigint)
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
+begin
+  return query
   select c.name, sum(c.number)::bigint from (
     select 'agents' as name, count(*) as number from public.agents a where a.user_id between lowest and highest and a.deleted_at is null
     union all
@@ -90,6 +92,9 @@ as $$
     select f.name, sum(f.number) from public.deployments d, private.container_fates(d.state, d.containers) f
     where d.user_id between lowest and highest and d.containers <> '[]' group by 1
     union all
+    select f.name, sum(f.number) from public.stacks s join private.stack_looks l on l.stack_id = s.id, private.container_fates('running', l.containers) f
+    where s.user_id between lowest and highest and l.containers <> '[]' group by 1
+    union all
     select 'deploys.' || o.state, count(*) from public.operations o
     where o.user_id between lowest and highest and o.kind = 'deploy' and o.state in ('succeeded', 'failed') group by 1
     union all
@@ -97,6 +102,7 @@ as $$
     select 'deploys.' || o.state, count(*) from public.operations o
     where lowest = '00000000-0000-0000-0000-000000000000' and o.user_id is null and o.kind = 'deploy' and o.state in ('succeeded', 'failed') group by 1
   ) c group by 1;
+end;
 $$;
 comment on function private.count_rows is 'The counts of a range of owners, counted. Definer: called by the functions below.';
 
@@ -140,7 +146,7 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
-  lock table public.agents, public.deployments, public.operations in share mode;
+  lock table public.agents, public.deployments, public.operations, private.stack_looks in share mode;
   delete from private.count_changes;
   delete from private.counts;
   insert into private.counts (name, number)
@@ -223,7 +229,7 @@ create trigger operations_count_changed after update of state on public.operatio
 create trigger operations_count_removed after delete on public.operations
   for each row when (old.kind = 'deploy' and old.state in ('succeeded', 'failed')) execute function private.count_deploys();
 
--- What agents use ------------------------------------------------------------------------------------------------
+-- What agents and stacks use ------------------------------------------------------------------------------------------------
 
 create table private.usage (
   only_row boolean primary key default true,
@@ -233,24 +239,32 @@ create table private.usage (
   network_tx double precision,
   constraint one_row check (only_row)
 );
-comment on table private.usage is 'What all running agents use together, as last summed up: clusters {id: {cpu (cores), memory (bytes)}}, bytes received and sent.';
+comment on table private.usage is 'What all running agents and stacks use together, as last summed up: clusters {id: {cpu (cores), memory (bytes)}}, bytes received and sent.';
 
 create function private.measured_usage(lowest uuid, highest uuid)
 returns table (
   cluster_id uuid, cpu double precision, cpu_limit double precision, memory double precision, memory_limit double precision,
   rx double precision, tx double precision
 )
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  -- An agent that stopped leaves its last measurement behind; after two minutes it counts no more.
-  select d.cluster_id, (l.metrics ->> 'cpu_usage')::double precision, (l.metrics ->> 'cpu_limit')::double precision,
-    (l.metrics ->> 'memory_usage')::double precision, (l.metrics ->> 'memory_limit')::double precision,
-    (l.metrics ->> 'network_rx')::double precision, (l.metrics ->> 'network_tx')::double precision
-  from public.agent_metrics_latest l join public.deployments d on d.agent_id = l.agent_id
-  where l.user_id between lowest and highest and l.timestamp > now() - interval '2 minutes';
+begin
+  -- What was measured more than two minutes ago is the past: its cluster does not answer any more.
+  return query
+  select w.cluster_id, (w.metrics ->> 'cpu_usage')::double precision, (w.metrics ->> 'cpu_limit')::double precision,
+    (w.metrics ->> 'memory_usage')::double precision, (w.metrics ->> 'memory_limit')::double precision,
+    (w.metrics ->> 'network_rx')::double precision, (w.metrics ->> 'network_tx')::double precision
+  from (
+    select d.cluster_id, l.metrics from public.agent_metrics_latest l join public.deployments d on d.agent_id = l.agent_id
+    where l.user_id between lowest and highest and l.timestamp > now() - interval '2 minutes'
+    union all
+    select s.cluster_id, l.metrics from private.stack_looks l join public.stacks s on s.id = l.stack_id
+    where s.user_id between lowest and highest and l.measured_at > now() - interval '2 minutes' and l.containers <> '[]'
+  ) w;
+end;
 $$;
-comment on function private.measured_usage is 'What each agent of a range of owners uses at present. Definer: called by the functions below.';
+comment on function private.measured_usage is 'What each agent and each stack of a range of owners uses at present. Definer: called by the functions below.';
 
 create function private.sum_usage() returns void
 language sql volatile security definer
@@ -269,7 +283,7 @@ as $$
     summed_at = excluded.summed_at, clusters = excluded.clusters, network_rx = excluded.network_rx, network_tx = excluded.network_tx;
 $$;
 comment on function private.sum_usage is
-  'Sums up what all running agents use: it changes with every measurement, so that counting along would cost more than reading them now and then. Definer: runs from cron.';
+  'Sums up what all running agents and stacks use: it changes with every measurement, so that counting along would cost more than reading them now and then. Definer: runs from cron.';
 select cron.schedule('sum-usage', '15 seconds', 'select private.sum_usage()');
 
 -- Figures --------------------------------------------------------------------------------------------------------
@@ -390,7 +404,7 @@ as $$
   select private.system_metrics();
 $$;
 comment on function public.system_metrics is
-  'Figures (seed 000: GET /api/metrics; seeds 001, 002: GET /api/system/metrics) → {scope: system | own, agents {total, active, deploying, failed, by_state}, containers {total, running, stopped, failed}, deployments {successful, failed}, cpu {total, used} (cores), memory {total, used} (bytes), storage {total, used} (bytes), network {rx, tx} (bytes), performance {requests, errors (5xx), duration_ms, minutes}}. Of everybody for monitoring:read_all or system:read: totals are the clusters'' capacities, storage is the database and Storage. Else of the caller: totals are the limits of the running agents, storage the caller''s objects. Error: PERMISSION_DENIED 403 without monitoring:read.';
+  'Figures (seed 000: GET /api/metrics; seeds 001, 002: GET /api/system/metrics) → {scope: system | own, agents {total, active, deploying, failed, by_state}, containers {total, running, stopped, failed}, deployments {successful, failed}, cpu {total, used} (cores), memory {total, used} (bytes), storage {total, used} (bytes), network {rx, tx} (bytes), performance {requests, errors (5xx), duration_ms, minutes}}. Of everybody for monitoring:read_all or system:read: totals are the clusters'' capacities, storage is the database and Storage. Else of the caller: totals are the limits of the running agents and stacks, storage the caller''s objects. Error: PERMISSION_DENIED 403 without monitoring:read.';
 
 grant execute on function private.system_metrics to authenticated;
 grant execute on function public.system_metrics to authenticated;

@@ -324,9 +324,39 @@ comment on table private.stack_backups is 'What each stack was when it last ran 
 -- When each stack was last looked at. Apart from the row, so that looking is not a change that clients see.
 create table private.stack_looks (
   stack_id uuid primary key references public.stacks (id) on delete cascade,
-  claimed_at timestamptz not null
+  claimed_at timestamptz not null default '-infinity',
+  containers jsonb not null default '[]',
+  metrics jsonb,
+  measured_at timestamptz,
+  constraint containers_is_list check (jsonb_typeof(containers) = 'array'),
+  constraint metrics_is_object check (metrics is null or jsonb_typeof(metrics) = 'object')
 );
-comment on table private.stack_looks is 'When a worker last took a stack to look at it.';
+comment on table private.stack_looks is
+  'When a worker last took a stack to look at it, and what it found: the containers, and what they use together (as a row of agent_metrics).';
+
+create function private.count_stack_containers() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  before constant jsonb := case when tg_op <> 'INSERT' then old.containers else '[]' end;
+  after constant jsonb := case when tg_op <> 'DELETE' then new.containers else '[]' end;
+begin
+  insert into private.count_changes (name, change)
+  select c.name, sum(c.change) from (
+    select f.name, f.number as change from private.container_fates('running', after) f
+    union all
+    select f.name, -f.number from private.container_fates('running', before) f
+  ) c group by 1 having sum(c.change) <> 0;
+  return null;
+end;
+$$;
+comment on function private.count_stack_containers is 'Trigger: keeps the counts of containers, those of stacks. Definer: the table is private.';
+create trigger stack_looks_count_added after insert or delete on private.stack_looks
+  for each row execute function private.count_stack_containers();
+create trigger stack_looks_count_changed after update of containers on private.stack_looks
+  for each row when (new.containers <> old.containers) execute function private.count_stack_containers();
+
 insert into public.settings (category, key, value, description) values
   ('collection', 'stack_seconds', '10', 'Seconds between two looks at the services of a stack.');
 
@@ -974,6 +1004,11 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  -- None is left of one whose row is gone meanwhile.
+  insert into private.stack_looks as l (stack_id, containers)
+  select s.id, coalesce(observation -> 'containers', '[]') from public.stacks s where s.id = observe_stack.stack_id
+  on conflict on constraint stack_looks_pkey do update set containers = excluded.containers
+  where l.containers <> excluded.containers;
   if (observation ->> 'gone')::boolean then
     update public.stacks s set services = '[]', networks = '[]', volumes = '[]', last_checked_at = now(), state = 'failed',
       error = jsonb_build_object('code', 'DEPLOYMENT_FAILED', 'message', 'The stack is not on its cluster any more',
@@ -992,7 +1027,16 @@ begin
 end;
 $$;
 comment on function private.observe_stack is
-  'Stores what was seen of a stack {services, networks, volumes}, or with gone: true that one which ran is not there any more → whether there was anything to store. Definer: called by the worker.';
+  'Stores what was seen of a stack {containers, services, networks, volumes}, or with gone: true that one which ran is not there any more → whether there was anything to store. Definer: called by the worker.';
+
+create function private.measure_stack(stack_id uuid, metrics jsonb) returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+  update private.stack_looks l set metrics = measure_stack.metrics, measured_at = now() where l.stack_id = measure_stack.stack_id;
+$$;
+comment on function private.measure_stack is
+  'Stores what the containers of a stack use together {cpu_usage, cpu_limit (cores), memory_usage, memory_limit, network_rx, network_tx (bytes)}. Definer: called by the worker.';
 
 create function private.claim_stack_looks(max_stacks integer) returns setof jsonb
 language plpgsql volatile security definer

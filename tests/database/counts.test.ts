@@ -133,6 +133,28 @@ test("nobody waits for another, and folding meanwhile loses nothing", async () =
   expect((await expectTruth()).agents).toBe(before.agents! + 2);
 });
 
+test("through the life of a stack", async () => {
+  const rows = await owner.do((t) =>
+    t`select public.create_stack('{"name": "counted", "template": "eliza-agent-template",
+      "environment": {"AGENT_NAME": "a"}}') as answer`
+  );
+  const { id } = rows[0]!.answer.stack;
+  const look = (observation: object) =>
+    world.sql`select private.observe_stack(${id}, ${world.sql.json(observation as never)})`;
+  const running = async () => (await expectTruth())["containers.running"] ?? 0;
+  const before = await running();
+  await look({ containers: [{ status: "running" }, { status: "running" }] });
+  expect(await running()).toBe(before + 2);
+  await look({ containers: [{ status: "running" }, { status: "exited", exit_code: 1 }] });
+  expect(await running()).toBe(before + 1);
+  await world.sql`select private.measure_stack(${id}, '{"memory_usage": 41}')`;
+  const [used] = await world.sql`
+    select sum(memory) as memory from private.measured_usage(${owner.id}, ${owner.id})`;
+  expect(used!.memory).toBe(41);
+  await world.sql`delete from public.stacks where id = ${id}`;
+  expect(await running()).toBe(before);
+});
+
 test("under many writers and folders at once", async () => {
   await Promise.all(
     Array.from({ length: 20 }, async (_, n) => {

@@ -234,6 +234,30 @@ describe("looking at what runs", () => {
     });
   });
 
+  it("counts its containers and what they use among those of the owner and of all", async () => {
+    const figures = () =>
+      bed.rpc<{ containers: { running: number }; memory: { used: number | null } }>(
+        "system_metrics",
+        {},
+      );
+    const stack = await runningStack();
+    await due();
+    const before = await figures();
+    await lookAround();
+    const after = await figures();
+    const [measured] = await bed.sql`
+      select containers, metrics from private.stack_looks where stack_id = ${stack.id}`;
+    expect(measured).toMatchObject({
+      containers: [{ status: "running" }],
+      metrics: { cpu_usage: expect.any(Number), memory_usage: expect.any(Number) },
+    });
+    expect(after.containers.running).toBeGreaterThan(before.containers.running);
+    expect(after.memory.used).toBeGreaterThan(before.memory.used ?? 0);
+    await bed.rpc("delete_stack", { stack_id: stack.id });
+    await bed.run();
+    expect((await figures()).containers.running).toBe(after.containers.running - 1);
+  });
+
   it("one that somebody removed is failed, and an update without a difference brings it back", async () => {
     const stack = await runningStack();
     bed.cluster.workloads.clear();

@@ -55,12 +55,7 @@ export function measure(
     row: {
       timestamp: new Date(now).toISOString(),
       replicas: samples.length,
-      cpu_usage: total(samples.map((sample) => sample.cpuUsage)),
-      cpu_limit: limit(samples.map((sample) => sample.cpuLimit)),
-      memory_usage: whole(total(samples.map((sample) => sample.memoryUsage))),
-      memory_limit: whole(limit(samples.map((sample) => sample.memoryLimit))),
-      network_rx: whole(total(samples.map((sample) => sample.networkRx))),
-      network_tx: whole(total(samples.map((sample) => sample.networkTx))),
+      ...usageOf(samples),
       ...requests.figures,
       containers: samples.map((sample) => ({
         id: sample.containerId,
@@ -72,6 +67,23 @@ export function measure(
     counters: requests.counters,
   };
 }
+
+/** What containers use and may use together. */
+export function usageOf(samples: ContainerMetrics[]): Usage {
+  return {
+    cpu_usage: total(samples.map((sample) => sample.cpuUsage)),
+    cpu_limit: limit(samples.map((sample) => sample.cpuLimit)),
+    memory_usage: whole(total(samples.map((sample) => sample.memoryUsage))),
+    memory_limit: whole(limit(samples.map((sample) => sample.memoryLimit))),
+    network_rx: whole(total(samples.map((sample) => sample.networkRx))),
+    network_tx: whole(total(samples.map((sample) => sample.networkTx))),
+  };
+}
+
+type Usage = Pick<
+  MetricsRow,
+  "cpu_usage" | "cpu_limit" | "memory_usage" | "memory_limit" | "network_rx" | "network_tx"
+>;
 
 type RequestFigures = Pick<
   MetricsRow,
