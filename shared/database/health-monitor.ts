@@ -26,6 +26,8 @@ export interface PlatformFigures {
   buckets: number | null;
   stored_bytes: number | null;
   subscriptions: number | null;
+  /** When an image was last scanned for vulnerabilities. */
+  last_image_scan: string | null;
 }
 
 /** The platform as it was measured at most ten seconds ago. */

@@ -167,12 +167,13 @@ begin
       where (s.not_after is null or s.not_after > now())
         and coalesce(s.refreshed_at at time zone 'UTC', s.updated_at, s.created_at) > now() - interval '1 day'
     ),
-    'buckets', buckets, 'stored_bytes', private.stored_bytes(), 'subscriptions', subscriptions
+    'buckets', buckets, 'stored_bytes', private.stored_bytes(), 'subscriptions', subscriptions,
+    'last_image_scan', (select max(i.scanned_at) from private.image_scans i)
   );
 end;
 $$;
 comment on function private.platform_figures is
-  'Counts over all users → {active_sessions (used within a day), buckets, stored_bytes, subscriptions}, null for what the project has not. Definer: the services'' tables are closed to clients.';
+  'Counts over all users → {active_sessions (used within a day), buckets, stored_bytes, subscriptions, last_image_scan (when an image was last scanned for vulnerabilities)}, null for what the project has not. Definer: the services'' tables are closed to clients.';
 
 create function private.measured_clusters() returns jsonb
 language sql stable security definer

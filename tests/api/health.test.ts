@@ -50,6 +50,17 @@ const ask = (edition: 1 | 2 | 3, api = apiWith(), as: Persona = user) =>
   test.call("GET", path, { as, edition, api });
 
 describe("GET /api/health", () => {
+  it("tells edition 2 when an image was last scanned", async () => {
+    const lastScan = async () => (await ask(2)).json.components.container_registry.last_scan;
+    await test.sql`delete from private.image_scans`;
+    expect(await lastScan()).toBeNull();
+    await test.sql`
+      insert into private.image_scans (image, vulnerabilities, scanned_at) values
+        ('a', '{}', '2024-01-15T12:00:00Z'), ('b', '{}', '2024-01-14T12:00:00Z')`;
+    expect(await lastScan()).toBe("2024-01-15T12:00:00.000Z");
+    await test.sql`delete from private.image_scans`;
+  });
+
   it.each([[1, health1], [2, health2], [3, health3]] as const)(
     "answers edition %i as documented",
     async (edition, schema) => {

@@ -203,7 +203,7 @@ function health2(facts: HealthFacts, { now, userId, platform }: AnswerContext): 
       container_registry: {
         status: upper(registry.status),
         available: available(registry),
-        last_scan: null,
+        last_scan: isoTime(figures?.last_image_scan),
         lastCheck: isoTime(registry.checked_at),
       },
     },
