@@ -1,3 +1,4 @@
+import type { TransactionSql } from "postgres";
 import type { ApiError } from "../contract/errors.ts";
 import type { Database } from "./connect.ts";
 import { toApiError } from "./errors.ts";
@@ -57,8 +58,8 @@ export interface RunOptions {
 }
 
 /**
- * Sends statements as one message: one transaction, one round trip. An error in any of them undoes
- * all of them.
+ * Sends statements as one message: one transaction, one round trip. One with parameters makes it a
+ * transaction of several messages. An error in any of them undoes all of them.
  * @returns the rows of each statement
  * @throws ApiError what SQL raised, or what went wrong with the connection
  */
@@ -68,8 +69,10 @@ export async function runStatements(
   options: RunOptions = {},
 ): Promise<Row[][]> {
   try {
-    const results = await sql.unsafe(statements.map((each) => each.text).join(";\n")).simple();
-    return (statements.length === 1 ? [results] : results) as unknown as Row[][];
+    if (statements.every((each) => each.parameters.length === 0)) {
+      return await sendTogether(sql, statements);
+    }
+    return await sql.begin((transaction) => runWithin(transaction, statements)) as Row[][];
   } catch (error) {
     const fault = toApiError(error);
     if (options.repeatable && connectionBroke(fault)) {
@@ -77,6 +80,27 @@ export async function runStatements(
     }
     throw fault;
   }
+}
+
+async function sendTogether(
+  sql: Database | TransactionSql,
+  statements: readonly SqlFragment[],
+): Promise<Row[][]> {
+  const results = await sql.unsafe(statements.map((each) => each.text).join(";\n")).simple();
+  return (statements.length === 1 ? [results] : results) as unknown as Row[][];
+}
+
+/** Those without parameters go together up to the next one with some. */
+async function runWithin(
+  transaction: TransactionSql,
+  statements: readonly SqlFragment[],
+): Promise<Row[][]> {
+  const next = statements.findIndex((each) => each.parameters.length > 0);
+  if (next < 0) return statements.length === 0 ? [] : await sendTogether(transaction, statements);
+  const before = next === 0 ? [] : await sendTogether(transaction, statements.slice(0, next));
+  const { text, parameters } = statements[next]!;
+  const rows = await transaction.unsafe(text, [...parameters]) as unknown as Row[];
+  return [...before, rows, ...await runWithin(transaction, statements.slice(next + 1))];
 }
 
 /** Not a statement that took too long: a second one would take as long. */
@@ -100,6 +124,8 @@ export async function runAsCaller<Result>(
   return rows[1]?.[0]?.result as Result;
 }
 
+const RESET_ROLE = sqlText`reset role`;
+
 /**
  * As `runAsCaller`, but the answer is made and kept before the transaction ends: `finish` gets the
  * result and gives a statement that runs as the pool's own role in the same transaction. Work and
@@ -114,12 +140,9 @@ export async function runAsCallerAndKeep<Result>(
 ): Promise<Result> {
   try {
     const done = await sql.begin(async (transaction) => {
-      const rows = await transaction.unsafe(
-        `${become(caller, request).text};\n${statement.text}`,
-      ).simple() as unknown as Row[][];
+      const rows = await runWithin(transaction, [become(caller, request), statement]);
       const result = rows[1]?.[0]?.result as Result;
-      const kept = await finish(result);
-      await transaction.unsafe(`reset role;\n${kept.text}`).simple();
+      await runWithin(transaction, [RESET_ROLE, await finish(result)]);
       return { result };
     });
     return done.result as Result;

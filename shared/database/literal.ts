@@ -5,17 +5,31 @@
  * transactions a second against 15,000 for pipelined prepared statements and 10,000 for
  * `sql.begin`. Its price is that values stand in the text, so they pass through here and nowhere
  * else.
+ *
+ * Postgres writes the text of a statement that failed into its log, and shows it in pg_stat_activity.
+ * So JSON, which is what bodies of requests are, is no literal: it is sent beside the text.
  */
 
-/** A value that `sqlText` writes as it is: made by the functions of this file only. */
+/** A statement, or a value that `sqlText` writes as it is: made by the functions of this file only. */
 export class SqlFragment {
   readonly text: string;
-  constructor(text: string) {
+  /** The values of `$1`, `$2` … in the text. */
+  readonly parameters: readonly string[];
+  constructor(text: string, parameters: readonly string[] = []) {
     this.text = text;
+    this.parameters = parameters;
   }
 }
 
-export type SqlValue = string | number | boolean | null | Date | SqlFragment;
+/** A value that stands in no text: made by `jsonb`. */
+export class SqlParameter {
+  readonly value: string;
+  constructor(value: string) {
+    this.value = value;
+  }
+}
+
+export type SqlValue = string | number | boolean | null | Date | SqlFragment | SqlParameter;
 
 /**
  * Text as a literal. With `standard_conforming_strings` (on since PostgreSQL 9.1, and pinned by the
@@ -27,9 +41,9 @@ function quote(text: string): string {
   return `'${text.toWellFormed().replaceAll("'", "''")}'`;
 }
 
-/** JSON as a `jsonb` literal. */
-export function jsonb(value: unknown): SqlFragment {
-  return new SqlFragment(`${quote(JSON.stringify(value))}::jsonb`);
+/** JSON as `jsonb`, sent beside the statement because it may hold secrets. */
+export function jsonb(value: unknown): SqlParameter {
+  return new SqlParameter(JSON.stringify(value));
 }
 
 /** A list of texts as a `text[]` literal, null as SQL null. */
@@ -46,9 +60,13 @@ export function bytea(bytes: Uint8Array): SqlFragment {
   return new SqlFragment(`'\\x${hex}'::bytea`);
 }
 
-function literal(value: SqlValue): string {
+function literal(value: Exclude<SqlValue, SqlParameter>): string {
   if (value === null) return "null";
-  if (value instanceof SqlFragment) return value.text;
+  if (value instanceof SqlFragment) {
+    // Its parameters would have to be counted anew.
+    if (value.parameters.length > 0) throw new RangeError("Only a statement has parameters");
+    return value.text;
+  }
   if (value instanceof Date) return `${quote(value.toISOString())}::timestamptz`;
   switch (typeof value) {
     case "string":
@@ -63,11 +81,18 @@ function literal(value: SqlValue): string {
 
 /**
  * Tag for statements: `` sqlText`select public.agent_snapshot(${id}::uuid) as result` ``. Each value
- * becomes a literal; only the template's own text is SQL.
+ * becomes a literal or a parameter; only the template's own text is SQL.
  */
 export function sqlText(strings: TemplateStringsArray, ...values: SqlValue[]): SqlFragment {
   let text = strings[0]!;
-  // A space before keeps a negative number from joining a minus sign into a comment.
-  values.forEach((value, index) => text += ` ${literal(value)}${strings[index + 1]}`);
-  return new SqlFragment(text);
+  const parameters: string[] = [];
+  values.forEach((value, index) => {
+    // As text first: the driver would write JSON of what it knows to be JSON.
+    const written = value instanceof SqlParameter
+      ? `$${parameters.push(value.value)}::text::jsonb`
+      : literal(value);
+    // A space before keeps a negative number from joining a minus sign into a comment.
+    text += ` ${written}${strings[index + 1]}`;
+  });
+  return new SqlFragment(text, parameters);
 }
