@@ -751,6 +751,7 @@ export type Database = {
           "id": string;
           "label": string;
           "last_used_at": string | null;
+          "made_by_key": string | null;
           "permissions": (string)[];
           "prefix": string;
           "rate_limit": Json | null;
@@ -766,6 +767,7 @@ export type Database = {
           "id"?: string;
           "label": string;
           "last_used_at"?: string | null;
+          "made_by_key"?: string | null;
           "permissions": (string)[];
           "prefix": string;
           "rate_limit"?: Json | null;
@@ -780,6 +782,7 @@ export type Database = {
           "id"?: string;
           "label"?: string;
           "last_used_at"?: string | null;
+          "made_by_key"?: string | null;
           "permissions"?: (string)[];
           "prefix"?: string;
           "rate_limit"?: Json | null;
@@ -793,6 +796,13 @@ export type Database = {
             columns: ["agent_id"];
             isOneToOne: false;
             referencedRelation: "agents";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "api_keys_made_by_key_fkey";
+            columns: ["made_by_key"];
+            isOneToOne: false;
+            referencedRelation: "api_keys";
             referencedColumns: ["id"];
           },
         ];

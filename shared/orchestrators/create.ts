@@ -23,6 +23,7 @@ export function createOrchestrator(
   deps: OrchestratorDependencies = {},
 ): Orchestrator {
   checkUrl(cluster.url);
+  checkCredential(cluster);
   if (cluster.kind === "portainer") {
     const fetch = deps.fetch ?? createTlsFetch({ ca: cluster.options.ca });
     return guarded(createPortainerDriver(cluster, { ...deps, fetch }));
@@ -61,6 +62,14 @@ function checkUrl(url: string): void {
   throw new OrchestratorError("DEPLOYMENT_FAILED", "The cluster's address is not an HTTP URL.", {
     retryable: false,
     details: { reason: "invalid_url" },
+  });
+}
+
+function checkCredential({ credential }: ClusterConnection): void {
+  if (credential.trim() !== "") return;
+  throw new OrchestratorError("DEPLOYMENT_FAILED", "The cluster has no credential; set one.", {
+    retryable: false,
+    details: { reason: "unauthorized" },
   });
 }
 

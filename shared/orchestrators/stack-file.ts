@@ -325,8 +325,8 @@ function commonService(service: FileService): Record<string, unknown> {
 function labels(spec: WorkloadSpec): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(spec.labels)) {
-    // Ours, compose's and Docker's own decide who owns what: nobody sets them from outside.
-    if (/^(agent-launchpad|com\.docker)\./.test(name)) continue;
+    // Ours, compose's, Docker's and Portainer's own decide who owns what: nobody sets them from outside.
+    if (/^(agent-launchpad|com\.docker|io\.portainer)\./i.test(name)) continue;
     result[name] = literal(value);
   }
   result[AGENT_LABEL] = spec.agentId;

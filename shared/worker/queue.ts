@@ -157,7 +157,9 @@ export function breakerOf({ allowed, retry_at: retryAt }: StoredBreaker): Breake
 export type Cluster = ClusterConnection & { agentUrlTemplate: string | null };
 
 /** The same as the database writes it. */
-export type StoredCluster = Omit<ClusterConnection, "endpointId"> & {
+export type StoredCluster = Omit<ClusterConnection, "endpointId" | "credential"> & {
+  /** Null while nobody has set one. */
+  credential: string | null;
   endpoint_id: number | null;
   console_url: string | null;
   agent_url_template: string | null;
@@ -178,7 +180,7 @@ export function clusterOf(stored: StoredCluster): Cluster {
     url,
     endpointId: stored.endpoint_id,
     namespace,
-    credential,
+    credential: credential ?? "",
     options: stored.console_url === null ? options : { ...options, consoleUrl: stored.console_url },
     agentUrlTemplate: stored.agent_url_template,
   };

@@ -216,11 +216,36 @@ create trigger profiles_touch_updated_at before update on public.profiles
 create trigger profiles_show_role after update of role on public.profiles
   for each row when (old.role is distinct from new.role) execute function private.show_role_change();
 
+create function private.preference_faults(preferences jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when jsonb_typeof(preferences) is distinct from 'object' then '{"notification_preferences": "must be an object"}'
+    else coalesce((
+      select jsonb_object_agg('notification_preferences.' || left(e.key, 50),
+        case when e.key in ('email', 'slack', 'real_time', 'security_alerts') then 'must be true or false' else 'is not known' end)
+      from jsonb_each(preferences) e
+      where e.key not in ('email', 'slack', 'real_time', 'security_alerts') or jsonb_typeof(e.value) <> 'boolean'
+    ), '{}')
+  end;
+$$;
+comment on function private.preference_faults is
+  'What is wrong with notification_preferences {email, slack, real_time, security_alerts: boolean} → {field: message}.';
+
 create function private.guard_profile() returns trigger
 language plpgsql volatile
 set search_path = ''
 as $$
+declare
+  faults jsonb := '{}';
 begin
+  if new.notification_preferences is distinct from old.notification_preferences then
+    faults := private.preference_faults(new.notification_preferences);
+  end if;
+  if faults <> '{}' then
+    perform private.raise_error('VALIDATION_ERROR', 'Invalid request parameters', faults, 400);
+  end if;
   if current_user = 'authenticated'
     and (new.role is distinct from old.role or new.rate_limit is distinct from old.rate_limit)
   then
@@ -229,7 +254,8 @@ begin
   return new;
 end;
 $$;
-comment on function private.guard_profile is 'Only administrators change roles and request limits (PERMISSION_DENIED, 403).';
+comment on function private.guard_profile is
+  'Only administrators change roles and request limits (PERMISSION_DENIED, 403); preferences are switches that are known (VALIDATION_ERROR, 400).';
 
 create trigger profiles_guard before update on public.profiles
   for each row execute function private.guard_profile();
@@ -257,7 +283,7 @@ grant usage on schema private to supabase_auth_admin;
 grant execute on function private.custom_access_token_hook to supabase_auth_admin;
 grant execute on function
   private.owner_bound, private.reach, private.has_permission, private.require_account, private.require_permission,
-  private.permissions_of
+  private.permissions_of, private.preference_faults
   to authenticated, service_role;
 grant execute on function public.my_permissions to authenticated, service_role;
 

@@ -11,6 +11,7 @@ create table public.api_keys (
   role text not null,
   permissions text[] not null,
   rate_limit jsonb,
+  made_by_key uuid references public.api_keys (id) on delete cascade,
   expires_at timestamptz not null,
   last_used_at timestamptz,
   revoked_at timestamptz,
@@ -23,7 +24,10 @@ comment on table public.api_keys is 'API keys of users, without the secret. Made
 comment on column public.api_keys.prefix is 'First characters of the key, to recognise it by.';
 comment on column public.api_keys.rate_limit is
   'Own request limits of this key, any of {window_limit, window_seconds, burst_limit, burst_seconds}; null: those of the owner.';
+comment on column public.api_keys.made_by_key is
+  'The key whose holder made this one: it ends with that one at the latest, and is revoked with it.';
 create index api_keys_user_id_idx on public.api_keys (user_id);
+create index api_keys_made_by_key_idx on public.api_keys (made_by_key) where made_by_key is not null;
 
 create table private.api_key_digests (
   key_id uuid primary key references public.api_keys (id) on delete cascade,
@@ -32,6 +36,14 @@ create table private.api_key_digests (
 );
 comment on table private.api_key_digests is
   'SHA-256 of each key. A fast hash is enough: with 192 random bits there is nothing to guess.';
+
+create function private.default_key_expiry() returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select now() + make_interval(days => (private.setting('api_keys', 'default_lifetime_days'))::int);
+$$;
+comment on function private.default_key_expiry is 'When a key ends that is made now without saying when.';
 
 create function private.mint_api_key(owner uuid, label text, role text, permissions text[], expires_at timestamptz) returns jsonb
 language plpgsql volatile security definer
@@ -44,10 +56,7 @@ begin
   insert into public.api_keys (user_id, label, prefix, role, permissions, expires_at)
   values (
     mint_api_key.owner, mint_api_key.label, left(secret, 12), mint_api_key.role, mint_api_key.permissions,
-    coalesce(
-      mint_api_key.expires_at,
-      now() + make_interval(days => (private.setting('api_keys', 'default_lifetime_days'))::int)
-    )
+    coalesce(mint_api_key.expires_at, private.default_key_expiry())
   ) returning * into made;
   insert into private.api_key_digests (key_id, digest) values (made.id, extensions.digest(secret, 'sha256'));
   return jsonb_build_object(
@@ -91,6 +100,7 @@ set search_path = ''
 as $$
 declare
   owner uuid := (select auth.uid());
+  maker public.api_keys;
   owner_role text;
   owner_name text;
   wanted_role text := lower(nullif(trim(generate_api_key.role), ''));
@@ -145,10 +155,19 @@ begin
     perform private.raise_error('PERMISSION_DENIED', 'A key cannot hold a permission that its role lacks.',
       jsonb_build_object('permissions', to_jsonb(granted)), 403, 'Ask for permissions of the role, or leave them out.');
   end if;
-  -- A key may make keys, but none that can do more than itself. One that only reads could outlive its revocation so.
   perform private.require_writing_key();
-  if auth.jwt() ? 'api_key_id' and exists (select from unnest(granted) p where not private.has_permission(p)) then
-    perform private.raise_error('PERMISSION_DENIED', 'A key cannot make a key that can do more than itself.', null, 403);
+  -- A key may make keys, but none that can do more than itself, or for longer: else whoever found one would keep what it
+  -- opened after it was revoked.
+  select * into maker from public.api_keys k
+  where k.id = (auth.jwt() ->> 'api_key_id')::uuid and k.revoked_at is null and k.expires_at > now()
+  -- Who revokes it meanwhile waits, and then finds the new key too.
+  for share;
+  if auth.jwt() ->> 'api_key_id' is not null and (
+    maker.id is null or generate_api_key.expires_at > maker.expires_at
+    or exists (select from unnest(granted) p where not private.has_permission(p))
+  ) then
+    perform private.raise_error('PERMISSION_DENIED', 'A key cannot make a key that can do more than itself, or for longer.',
+      jsonb_build_object('expires_at', maker.expires_at), 403, 'Sign in and make the key with the access token.');
   end if;
   if generate_api_key.expires_at <= now() then
     perform private.raise_error('VALIDATION_ERROR', 'The expiry lies in the past.',
@@ -165,7 +184,11 @@ begin
   end if;
 
   made := private.mint_api_key(owner, coalesce(nullif(trim(generate_api_key.label), ''), 'API key'), wanted_role, granted,
-    generate_api_key.expires_at);
+    coalesce(generate_api_key.expires_at, case when maker.id is not null then least(maker.expires_at, private.default_key_expiry()) end));
+  if maker.id is not null then
+    -- What binds the maker binds what it made.
+    update public.api_keys k set made_by_key = maker.id, rate_limit = maker.rate_limit where k.id = (made ->> 'key_id')::uuid;
+  end if;
   perform private.write_audit('api_key.create', 'api_key', made ->> 'key_id',
     jsonb_build_object('owner', owner, 'role', wanted_role, 'permissions', to_jsonb(granted)));
   return made;
@@ -186,7 +209,7 @@ as $$
   );
 $$;
 comment on function public.generate_api_key is
-  'Makes an API key (seed 001) → {api_key, key_id, expires_at, role, permissions, user_id}. The key is shown this once. It is the caller''s, or of the user whom email or username names (both: the same one); naming another needs users:write. Role: the owner''s or lower. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
+  'Makes an API key (seed 001) → {api_key, key_id, expires_at, role, permissions, user_id}. The key is shown this once. It is the caller''s, or of the user whom email or username names (both: the same one); naming another needs users:write. Role: the owner''s or lower. Made with a key it can do no more than that one and ends with it. Errors: PERMISSION_DENIED 403, VALIDATION_ERROR 400, RESOURCE_LIMIT_EXCEEDED 429.';
 
 create function private.revoke_api_key(key_id uuid) returns jsonb
 language plpgsql volatile security definer
@@ -194,6 +217,7 @@ set search_path = ''
 as $$
 declare
   revoked public.api_keys;
+  others integer;
 begin
   update public.api_keys k set revoked_at = coalesce(k.revoked_at, now())
   where k.id = revoke_api_key.key_id
@@ -202,7 +226,13 @@ begin
   if revoked.id is null then
     perform private.raise_error('API_KEY_NOT_FOUND', 'There is no such API key.', null, 404);
   end if;
-  perform private.write_audit('api_key.revoke', 'api_key', revoked.id::text);
+  with recursive family as (
+    select k.id from public.api_keys k where k.made_by_key = revoked.id
+    union select k.id from public.api_keys k join family f on k.made_by_key = f.id
+  )
+  update public.api_keys k set revoked_at = now() where k.id in (select f.id from family f) and k.revoked_at is null;
+  get diagnostics others = row_count;
+  perform private.write_audit('api_key.revoke', 'api_key', revoked.id::text, jsonb_build_object('made_by_it', others));
   return to_jsonb(revoked);
 end;
 $$;
@@ -214,7 +244,7 @@ set search_path = ''
 as $$
   select private.revoke_api_key(revoke_api_key.key_id);
 $$;
-comment on function public.revoke_api_key is 'Ends an API key at once → the key''s row. Error: API_KEY_NOT_FOUND 404.';
+comment on function public.revoke_api_key is 'Ends an API key at once, and all that were made with it → the key''s row. Error: API_KEY_NOT_FOUND 404.';
 
 create function private.authenticate_api_key(token_digest bytea) returns jsonb
 language plpgsql volatile security definer

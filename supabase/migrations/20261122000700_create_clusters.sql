@@ -21,7 +21,8 @@ create table public.clusters (
   constraint options_is_object check (jsonb_typeof(options) = 'object')
 );
 comment on table public.clusters is 'Portainer environments and Kubernetes clusters that agents can be deployed to.';
-comment on column public.clusters.url is 'Base URL of Portainer or of the Kubernetes API server.';
+comment on column public.clusters.url is
+  'Base URL of Portainer or of the Kubernetes API server. A change of scheme, host or port forgets the credential, which is then to be set again.';
 comment on column public.clusters.endpoint_id is 'Portainer''s number of the environment.';
 comment on column public.clusters.agent_url_template is
   'URL under which agents are reached, with {agent} for the agent id and {name} for its stack name; null: the published port.';
@@ -100,6 +101,29 @@ comment on function private.forget_secret is
   'Trigger: removes a Vault secret with the last row that refers to it; an agent and its revisions may share one. Definer: Vault is closed to clients.';
 create trigger cluster_credentials_forget after delete on private.cluster_credentials
   for each row execute function private.forget_secret();
+
+create function private.origin_of(url text) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select lower(substring(url from '^[^:]*://[^/?#]*'));
+$$;
+comment on function private.origin_of is 'Scheme, host and port of an address: whom one talks to.';
+
+create function private.forget_credential_of_moved_cluster() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  delete from private.cluster_credentials c where c.cluster_id = new.id;
+  return null;
+end;
+$$;
+comment on function private.forget_credential_of_moved_cluster is
+  'Trigger: a credential is for the server that it was set for. Sent to another, whoever may change an address could read what can only be written. Definer: Vault is closed to clients.';
+create trigger clusters_forget_credential after update of url on public.clusters
+  for each row when (private.origin_of(old.url) <> private.origin_of(new.url))
+  execute function private.forget_credential_of_moved_cluster();
 
 create function private.register_default_cluster(
   kind text, name text, url text, endpoint_id integer, namespace text, credential text, options jsonb default '{}'
@@ -220,7 +244,7 @@ $$;
 comment on function private.breaker_record is
   'Tells a breaker how a call went → its state. failure_threshold failures in a row open it. Definer: called by the worker.';
 
-grant execute on function private.set_cluster_credential to authenticated, service_role;
+grant execute on function private.set_cluster_credential, private.origin_of to authenticated, service_role;
 grant execute on function public.set_cluster_credential to authenticated, service_role;
 grant select, insert, update, delete on public.clusters, public.circuit_breakers to service_role;
 grant select, delete on public.clusters to authenticated;

@@ -257,9 +257,11 @@ begin
   elsif pg_column_size(agent.character) > 262144 then
     faults := faults || '{"character": "Character must be at most 256 KiB"}';
   end if;
-  foreach item in array array['portainer', 'supabase_config'] loop
+  foreach item in array array['settings', 'resources', 'scaling', 'portainer', 'supabase_config'] loop
     if jsonb_typeof(to_jsonb(agent) -> item) is distinct from 'object' then
-      faults := faults || jsonb_build_object(item, format('%s must be an object', item));
+      if item in ('portainer', 'supabase_config') then
+        faults := faults || jsonb_build_object(item, format('%s must be an object', item));
+      end if;
     elsif pg_column_size(to_jsonb(agent) -> item) > 65536 then
       faults := faults || jsonb_build_object(item, format('%s must be at most 64 KiB', item));
     end if;
@@ -278,6 +280,11 @@ begin
     or exists (select from unnest(agent.plugins) p where p is null or p !~ '^(@[a-z0-9~._-]+/)?[A-Za-z0-9~._-]{1,200}(@[A-Za-z0-9.^~*_-]+)?$')
   then
     faults := faults || '{"plugins": "Plugins must be at most 100 package names"}';
+  end if;
+  if coalesce(array_length(agent.enabled_tools, 1), 0) > 200
+    or exists (select from unnest(agent.enabled_tools) t where t is null or char_length(t) not between 1 and 200)
+  then
+    faults := faults || '{"enabled_tools": "Enabled tools must be at most 200 names of at most 200 characters"}';
   end if;
   if coalesce(array_length(agent.platforms, 1), 0) > 20
     or exists (select from unnest(agent.platforms) p where p is null or p !~ '^[a-z0-9][a-z0-9_-]{0,49}$')
@@ -433,7 +440,8 @@ begin
 
   if tg_op = 'INSERT' then
     perform private.refuse_faults(private.agent_faults(new) || private.template_faults(new));
-    if by_client then
+    -- For somebody else the policy refuses it; nothing is told of how many they have.
+    if by_client and new.user_id = (select auth.uid()) then
       perform private.check_agent_limit(new.user_id);
     end if;
     return new;

@@ -112,6 +112,24 @@ end;
 $$;
 comment on function private.check_replica_quota is 'Raises RESOURCE_LIMIT_EXCEEDED (429) beyond settings agents.max_replicas_per_user. Definer: reads settings.';
 
+create function private.keep_replica_quota() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  -- After all rows of the statement: agents are locked before the quota. Commands check it themselves.
+  if current_user = 'authenticated' then
+    perform private.check_replica_quota(new.user_id, new.id, new.replicas);
+  end if;
+  return null;
+end;
+$$;
+comment on function private.keep_replica_quota is
+  'Trigger: what a client changes over PostgREST is rolled out, so the quota of replicas holds there too. Error: RESOURCE_LIMIT_EXCEEDED 429.';
+create trigger agents_keep_replica_quota after update of replicas, resources on public.agents
+  for each row when (new.replicas > old.replicas) execute function private.keep_replica_quota();
+grant execute on function private.check_replica_quota to authenticated, service_role;
+
 create function private.choose_cluster(wanted uuid) returns public.clusters
 language plpgsql stable security definer
 set search_path = ''
@@ -286,6 +304,10 @@ begin
   if placed.state in ('running', 'failed') and placed.stack_id is not null
     and not exists (select from public.operations o where o.agent_id = new.id and o.state in ('queued', 'running'))
   then
+    if placed.state = 'failed' and (select auth.uid()) is not null then
+      -- A failed agent holds none of the quota; what the worker puts back was accepted before.
+      perform private.check_replica_quota(new.user_id, new.id, new.replicas);
+    end if;
     if placed.state = 'running' and placed.observed_generation = old.generation and new.scaling is distinct from old.scaling
       and to_jsonb(new) - bookkeeping = to_jsonb(old) - bookkeeping
     then
@@ -400,6 +422,10 @@ begin
       format('The agent cannot %s: it is %s.', kind, case when placed.id is null then 'not deployed' else placed.state end),
       jsonb_build_object('state', placed.state, 'allowed_states', to_jsonb(allowed_states)), 409,
       case when placed.id is null or placed.state in ('stopped', 'failed') then 'Start the agent first.' end);
+  end if;
+  if kind = 'restart' and placed.state = 'failed' then
+    -- A failed agent holds none of the quota.
+    perform private.check_replica_quota(target.user_id, agent_id, target.replicas);
   end if;
   begun := private.begin_operation(target, placed.cluster_id, kind, request, initcap(kind) || ' requested', request);
   perform private.write_audit('agent.' || kind, 'agent', agent_id::text, request);

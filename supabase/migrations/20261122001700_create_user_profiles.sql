@@ -132,14 +132,8 @@ begin
   else
     select faults || coalesce(jsonb_object_agg(k, 'is not known'), '{}') into faults
     from jsonb_object_keys(check_profile_changes.changes) k where k not in ('notification_preferences', 'user_metadata', 'email');
-    if preferences is not null and jsonb_typeof(preferences) <> 'object' then
-      faults := faults || '{"notification_preferences": "must be an object"}';
-    elsif preferences is not null then
-      select faults || coalesce(jsonb_object_agg('notification_preferences.' || e.key,
-        case when e.key in ('email', 'slack', 'real_time', 'security_alerts') then 'must be true or false' else 'is not known' end), '{}')
-      into faults
-      from jsonb_each(preferences) e
-      where e.key not in ('email', 'slack', 'real_time', 'security_alerts') or jsonb_typeof(e.value) <> 'boolean';
+    if preferences is not null then
+      faults := faults || private.preference_faults(preferences);
     end if;
     if metadata is not null and jsonb_typeof(metadata) <> 'object' then
       faults := faults || '{"user_metadata": "must be an object"}';

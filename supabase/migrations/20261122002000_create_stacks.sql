@@ -55,8 +55,8 @@ declare
   field text;
   seen text[] := '{}';
 begin
-  if jsonb_typeof(parameters) is distinct from 'array' or jsonb_array_length(parameters) > 100 then
-    return '{"parameters": "Parameters must be a list of at most 100"}';
+  if jsonb_typeof(parameters) is distinct from 'array' or jsonb_array_length(parameters) > 100 or pg_column_size(parameters) > 65536 then
+    return '{"parameters": "Parameters must be a list of at most 100, at most 64 KiB in all"}';
   end if;
   for item in select jsonb_array_elements(parameters) loop
     field := 'parameters.' || left(coalesce(item ->> 'name', '?'), 50);
@@ -91,6 +91,20 @@ begin
 end;
 $$;
 comment on function private.parameter_faults is 'All that is wrong with the declared parameters of a template → {field: message}.';
+
+create function private.label_faults(labels jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select case when jsonb_typeof(labels) is distinct from 'object'
+    or (select count(*) from jsonb_object_keys(labels)) > 50
+    or exists (select from jsonb_each(labels) l where l.key !~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$'
+      or l.key ~* '^(agent-launchpad|com\.docker|io\.portainer)\.' or jsonb_typeof(l.value) <> 'string' or char_length(l.value #>> '{}') > 1024)
+  then '{"labels": "Labels must be at most 50 names with texts of at most 1024 characters; agent-launchpad., com.docker. and io.portainer. are reserved"}'
+  else '{}' end::jsonb;
+$$;
+comment on function private.label_faults is
+  'What is wrong with labels of containers → {labels: message} or {}. Those by which Docker, Portainer and the platform tell whose a container is are nobody''s to set.';
 
 create function private.service_faults(name text, service jsonb, definition jsonb, parameters jsonb) returns jsonb
 language plpgsql immutable
@@ -218,9 +232,27 @@ create function private.prepare_stack_template() returns trigger
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  most constant integer := (private.setting('stacks', 'max_templates_per_user'))::int;
+  faults jsonb := private.label_faults(new.labels);
 begin
+  if char_length(new.description) > 5000 then
+    faults := faults || '{"description": "Description must be at most 5000 characters"}';
+  end if;
   if new.definition is not null then
-    perform private.refuse_faults(private.definition_faults(new.definition, new.parameters));
+    faults := faults || private.definition_faults(new.definition, new.parameters);
+  elsif new.parameters <> '[]' then
+    faults := faults || private.parameter_faults(new.parameters);
+  end if;
+  perform private.refuse_faults(faults);
+  -- For somebody else the policy refuses it; nothing is told of how many they have.
+  if new.user_id = (select auth.uid()) then
+    -- Without the lock two requests at once would both count the same rows.
+    perform pg_advisory_xact_lock(hashtextextended('stack_templates:' || new.user_id::text, 0));
+    if (select count(*) from public.stack_templates t where t.user_id = new.user_id) >= most then
+      perform private.raise_error('RESOURCE_LIMIT_EXCEEDED', 'This user has the largest number of templates.',
+        jsonb_build_object('limit', most), 429, 'Remove versions that are not used any more.');
+    end if;
   end if;
   if new.version is null then
     perform pg_advisory_xact_lock(hashtextextended(format('stack_template:%s:%s', new.user_id, new.name), 0));
@@ -231,7 +263,7 @@ begin
 end;
 $$;
 comment on function private.prepare_stack_template is
-  'Checks a template and gives it the next version of its name when it says none. VALIDATION_ERROR 400 names every bad field. Definer: versions are counted past the caller''s sight.';
+  'Checks a template and gives it the next version of its name when it says none. Errors: VALIDATION_ERROR 400 names every bad field, RESOURCE_LIMIT_EXCEEDED 429 beyond settings stacks.max_templates_per_user. Definer: versions are counted past the caller''s sight.';
 create trigger stack_templates_prepare before insert on public.stack_templates
   for each row execute function private.prepare_stack_template();
 
@@ -358,6 +390,7 @@ create trigger stack_looks_count_changed after update of containers on private.s
   for each row when (new.containers <> old.containers) execute function private.count_stack_containers();
 
 insert into public.settings (category, key, value, description) values
+  ('stacks', 'max_templates_per_user', '100', 'Versions of templates that one user may keep; one more is RESOURCE_LIMIT_EXCEEDED.'),
   ('collection', 'stack_seconds', '10', 'Seconds between two looks at the services of a stack.');
 
 create trigger stacks_touch_updated_at before update on public.stacks
@@ -557,12 +590,8 @@ begin
   if input ? 'name' and not faults ? 'name' and (input ->> 'name') !~ '^[a-z0-9][a-z0-9_-]{0,62}$' then
     faults := faults || '{"name": "Name must be lower-case letters, digits, - and _, at most 63"}';
   end if;
-  if jsonb_typeof(input -> 'labels') = 'object' and (
-    (select count(*) from jsonb_object_keys(input -> 'labels')) > 50
-    or exists (select from jsonb_each(input -> 'labels') l where l.key !~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$'
-      or l.key ~ '^(agent-launchpad|com\.docker)\.' or jsonb_typeof(l.value) <> 'string' or char_length(l.value #>> '{}') > 1024))
-  then
-    faults := faults || '{"labels": "Labels must be at most 50 names with texts of at most 1024 characters; agent-launchpad. and com.docker. are reserved"}';
+  if jsonb_typeof(input -> 'labels') = 'object' then
+    faults := faults || private.label_faults(input -> 'labels');
   end if;
   if not faults ? 'cluster_id' and (input ->> 'cluster_id') !~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
     faults := faults || '{"cluster_id": "cluster_id must be a UUID"}';

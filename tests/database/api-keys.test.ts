@@ -62,9 +62,11 @@ test("an expired key is worth nothing", async () => {
   expect(await reader.do((t) => t`select id from agents`)).toHaveLength(0);
 });
 
+const WRITING = ["agents:read", "agents:write"];
+
 test("a key cannot make a key that can do more", async () => {
-  const reader = await world.withKey(owner, ["agents:read"]);
-  expect(await refusal(generate(reader, { permissions: ["agents:write"] }))).toMatchObject({
+  const writer = await world.withKey(owner, WRITING);
+  expect(await refusal(generate(writer, { permissions: ["containers:manage"] }))).toMatchObject({
     code: "PERMISSION_DENIED",
     status: 403,
   });
@@ -80,6 +82,41 @@ test("a key that may only read makes no keys", async () => {
   expect(await generate(writer, { permissions: ["agents:read"] })).toMatchObject({
     user_id: owner.id,
   });
+});
+
+test("a key made with a key ends with it at the latest", async () => {
+  const soon = new Date(Date.now() + 60_000);
+  const maker = await world.withKey(owner, WRITING);
+  await world.sql`update api_keys set expires_at = ${soon} where id = ${maker.keyId}`;
+  const made = await generate(maker, { permissions: ["agents:read"] });
+  const [row] = await world.sql`select expires_at from api_keys where id = ${made.key_id}`;
+  expect(row?.expires_at).toEqual(soon);
+  const later = maker.do((t) =>
+    t`select generate_api_key(permissions => '{agents:read}', expires_at => ${new Date(
+      soon.getTime() + 1000,
+    )})`
+  );
+  expect(await refusal(later)).toMatchObject({ code: "PERMISSION_DENIED", status: 403 });
+});
+
+test("keys made with a key are revoked with it, however far down", async () => {
+  const maker = await world.withKey(owner, WRITING);
+  const child = await world.withKey(maker, WRITING);
+  const grandchild = await world.withKey(child, WRITING);
+  const other = await world.withKey(owner, WRITING);
+  await owner.do((t) => t`select revoke_api_key(${maker.keyId})`);
+  for (const key of [maker, child, grandchild]) {
+    expect(await key.do((t) => t`select id from agents`)).toHaveLength(0);
+  }
+  expect(await other.do((t) => t`select id from agents`)).toHaveLength(1);
+});
+
+test("a key made with a key has that one's request limits", async () => {
+  const maker = await world.withKey(owner, WRITING);
+  await world.sql`update api_keys set rate_limit = '{"burst_limit": 1}' where id = ${maker.keyId}`;
+  const { key_id } = await generate(maker, { permissions: ["agents:read"] });
+  const [row] = await world.sql`select rate_limit from api_keys where id = ${key_id}`;
+  expect(row?.rate_limit).toEqual({ burst_limit: 1 });
 });
 
 test("a key cannot have a role that its owner lacks", async () => {

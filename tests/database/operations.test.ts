@@ -1,4 +1,4 @@
-import { beforeAll, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   call,
   claim,
@@ -255,6 +255,48 @@ test("more replicas than the quota is RESOURCE_LIMIT_EXCEEDED", async () => {
   expect(await refusal(createAgent(owner, { replicas: 1 }))).toMatchObject({
     code: "RESOURCE_LIMIT_EXCEEDED",
     status: 429,
+  });
+});
+
+describe("the quota of replicas holds", () => {
+  const quota = (replicas: number) =>
+    world.sql`update settings set value = ${replicas} where key = 'max_replicas_per_user'`;
+  const exceeded = { code: "RESOURCE_LIMIT_EXCEEDED", status: 429 };
+  let person: Person;
+  let id: string;
+
+  beforeEach(async () => {
+    person = await world.person();
+    id = await createRunningAgent(world, person);
+    await quota(4);
+  });
+  afterEach(() => quota(200));
+
+  test("for a change over PostgREST", async () => {
+    const change = (replicas: number) =>
+      person.do((t) => t`update agents set replicas = ${replicas} where id = ${id}`);
+    expect(await refusal(change(5))).toMatchObject(exceeded);
+    const asResources = person.do((t) =>
+      t`update agents set resources = resources || '{"replicas": 5}' where id = ${id}`
+    );
+    expect(await refusal(asResources)).toMatchObject(exceeded);
+    await change(4);
+  });
+
+  test("for two agents that one request changes", async () => {
+    await createRunningAgent(world, person, { name: "second" });
+    const both = person.do((t) => t`update agents set replicas = 3`);
+    expect(await refusal(both)).toMatchObject(exceeded);
+  });
+
+  test("for an agent that failed, which held none of it meanwhile", async () => {
+    await world.sql`update agents set replicas = 3, status = 'failed' where id = ${id}`;
+    await leaveNothingDue(world.sql);
+    await world.sql`update deployments set state = 'failed' where agent_id = ${id}`;
+    await createRunningAgent(world, person, { name: "second", replicas: 3 });
+    expect(await refusal(call(person, "restart_agent($1)", id))).toMatchObject(exceeded);
+    const change = person.do((t) => t`update agents set system_prompt = 'x' where id = ${id}`);
+    expect(await refusal(change)).toMatchObject(exceeded);
   });
 });
 

@@ -117,3 +117,22 @@ test("users change their own preferences, not their role", async () => {
   );
   expect(refused).toMatchObject({ code: "PERMISSION_DENIED", status: 403 });
 });
+
+test.each([
+  ["notification_preferences.email", { email: "yes" }],
+  ["notification_preferences.other", { other: true }],
+  ["notification_preferences", ["email"]],
+])("preferences are switches that are known: %s", async (field, preferences) => {
+  const refused = await refusal(
+    owner.do((t) =>
+      t`update profiles set notification_preferences = ${
+        JSON.stringify(preferences)
+      }::text::jsonb where id = ${owner.id}`
+    ),
+  );
+  expect(refused).toMatchObject({
+    code: "VALIDATION_ERROR",
+    status: 400,
+    details: { [field]: expect.any(String) },
+  });
+});

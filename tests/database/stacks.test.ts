@@ -359,6 +359,38 @@ describe("templates", () => {
     expect(refused).toMatchObject({ code: "VALIDATION_ERROR", status: 400 });
   });
 
+  test.each([
+    ["com.docker.compose.project", "victim"],
+    ["agent-launchpad.agent", "victim"],
+    ["io.portainer.accesscontrol.public", ""],
+    ["number", 5],
+    ["long", "x".repeat(1025)],
+  ])("its label %s is refused", async (name, value) => {
+    expect(await refusal(add(owner, { labels: { [name]: value } }))).toMatchObject({
+      code: "VALIDATION_ERROR",
+      details: { labels: expect.any(String) },
+    });
+  });
+
+  test("a user keeps so many, another's are not counted", async () => {
+    const [one, other] = [await world.person(), await world.person()];
+    await world.sql`update settings set value = '2' where key = 'max_templates_per_user'`;
+    try {
+      const rows = Array.from({ length: 3 }, (_, n) => ({ name: `t${n}`, definition, parameters }));
+      const refused = await refusal(
+        one.do((t) => t`insert into public.stack_templates ${t(rows as never)}`),
+      );
+      expect(refused).toMatchObject({
+        code: "RESOURCE_LIMIT_EXCEEDED",
+        status: 429,
+        details: { limit: 2 },
+      });
+      for (const person of [one, one, other]) await add(person);
+    } finally {
+      await world.sql`update settings set value = '100' where key = 'max_templates_per_user'`;
+    }
+  });
+
   test("a stack stays what it is when its template is removed", async () => {
     await add(owner);
     const id = await running({ template: "mine", environment: { WHO: "you" } });
