@@ -40,22 +40,35 @@ export const SOURCES: Record<Topic, { table: string; event: "INSERT" | "*" }[]> 
 export interface StatusMemory {
   /** Whether it differs from what was told last. */
   changed(agentId: string, kind: "status" | "deployment", value: string): boolean;
+  /** The follower sees this agent, of which nothing was told yet. */
+  learn(agentId: string): void;
+  /** Whether the follower is known to see it, or to have seen it. */
+  knows(agentId: string): boolean;
 }
 
 /** Agents that one subscription's memory holds; the one told longest ago is forgotten first. */
-const MOST_AGENTS = 5_000;
+export const MOST_AGENTS = 5_000;
 
 export function createStatusMemory(): StatusMemory {
   const told = new Map<string, string>();
+  const keyOf = (agentId: string, kind: "status" | "deployment") => `${kind} ${agentId}`;
+  function remember(key: string, value: string): void {
+    told.delete(key);
+    told.set(key, value);
+    if (told.size > MOST_AGENTS) told.delete(told.keys().next().value!);
+  }
   return {
     changed(agentId, kind, value) {
-      const key = `${kind} ${agentId}`;
+      const key = keyOf(agentId, kind);
       if (told.get(key) === value) return false;
-      told.delete(key);
-      told.set(key, value);
-      if (told.size > MOST_AGENTS) told.delete(told.keys().next().value!);
+      remember(key, value);
       return true;
     },
+    learn(agentId) {
+      const key = keyOf(agentId, "status");
+      if (!told.has(key)) remember(key, "");
+    },
+    knows: (agentId) => told.has(keyOf(agentId, "status")),
   };
 }
 
@@ -65,7 +78,7 @@ export function toMessage(topic: Topic, change: Change, memory: StatusMemory): E
   const timestamp = time(row.timestamp ?? row.updated_at) ?? change.commit_timestamp;
   switch (change.table) {
     case "agents": {
-      const payload = agentStatus(change, row);
+      const payload = agentStatus(change, row, memory);
       if (payload === null) return null;
       const { agent_id, status } = payload;
       if (!memory.changed(String(agent_id), "status", String(status))) return null;
@@ -105,10 +118,11 @@ function named(
     : { type, payload, timestamp };
 }
 
-function agentStatus(change: Change, row: Row): Row | null {
+function agentStatus(change: Change, row: Row, memory: StatusMemory): Row | null {
   if (change.eventType === "DELETE") {
     const { id } = change.old as Row;
-    return id === undefined ? null : { agent_id: id, status: "deleted" };
+    // Realtime tells everybody the key of a row that is gone: no policy can be asked of it any more.
+    return memory.knows(String(id)) ? { agent_id: id, status: "deleted" } : null;
   }
   return {
     agent_id: row.id,

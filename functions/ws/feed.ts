@@ -3,6 +3,7 @@ import {
   type Change,
   createStatusMemory,
   type EventMessage,
+  MOST_AGENTS,
   type Row,
   SOURCES,
   toMessage,
@@ -42,6 +43,8 @@ export interface FeedEvents {
 export type OpenFeed = (token: string, events: FeedEvents) => Feed;
 
 const JOIN_TIMEOUT_MS = 10_000;
+/** Rows that PostgREST gives at a time. */
+const PAGE = 1000;
 
 /** A feed for each caller over a Realtime connection of its own. */
 export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFeed {
@@ -78,6 +81,20 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
       return true;
     }
 
+    /** The newest agents that the caller sees, or the one. */
+    async function visibleAgents(agentId: string | undefined): Promise<string[]> {
+      const ids: string[] = [];
+      for (let last = PAGE; last === PAGE && ids.length < MOST_AGENTS;) {
+        const wanted = client.from("agents").select("id").order("created_at", { ascending: false });
+        const { data, error } = await (agentId === undefined ? wanted : wanted.eq("id", agentId))
+          .range(ids.length, ids.length + PAGE - 1);
+        if (error !== null) throw new Error(`The agents could not be read: ${error.code}`);
+        ids.push(...data.map(({ id }) => String(id)));
+        last = data.length;
+      }
+      return ids;
+    }
+
     const topicOf = ({ agentId, channel }: AgentChannel) => `agent:${agentId}:${channel}`;
 
     return {
@@ -86,6 +103,9 @@ export function createFeeds({ projectUrl, publishableKey }: FeedOptions): OpenFe
         if (channels.has(name)) return;
         await client.realtime.setAuth(current);
         const memory = createStatusMemory();
+        if (SOURCES[topic].some(({ table }) => table === "agents")) {
+          for (const id of await visibleAgents(agentId)) memory.learn(id);
+        }
         const channel = client.channel(name);
         for (const { table, event } of SOURCES[topic]) {
           const column = table === "agents" ? "id" : "agent_id";

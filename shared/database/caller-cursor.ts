@@ -45,7 +45,7 @@ export async function openAsCaller(
   const timeout = sqlText`select set_config('statement_timeout',${String(timeoutMs)}, true)`;
   await run([
     "begin isolation level repeatable read",
-    become(caller, request).text,
+    ...become(caller, request).map(({ text }) => text),
     timeout.text,
     `declare long_result no scroll cursor for ${query.text}`,
   ].join(";\n"));

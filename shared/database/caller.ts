@@ -36,16 +36,20 @@ function claimsOf(caller: Caller): Record<string, unknown> {
 const STATEMENT_TIMEOUT_MS = 15_000;
 
 /**
- * Sets role and claims for the transaction, as PostgREST does. The time-out stands here and not in
- * the start-up parameters, which some poolers refuse.
+ * Statements that set claims and role for the transaction, as PostgREST does. The time-out stands
+ * here and not in the start-up parameters, which some poolers refuse. The role has a statement of its
+ * own: pg_stat_statements keeps the very text of one that ends as another role than it began.
  */
-export function become(caller: Caller, request: RequestFacts): SqlFragment {
+export function become(caller: Caller, request: RequestFacts): SqlFragment[] {
   const role = caller.agentId === null ? "authenticated" : "agent_reporter";
-  return sqlText`select set_config('role',${role}, true), set_config('request.jwt.claims',${
-    JSON.stringify(claimsOf(caller))
-  }, true), set_config('launchpad.request_id',${request.requestId}, true), set_config('statement_timeout',${
-    String(STATEMENT_TIMEOUT_MS)
-  }, true)`;
+  return [
+    sqlText`select set_config('request.jwt.claims',${
+      JSON.stringify(claimsOf(caller))
+    }, true), set_config('launchpad.request_id',${request.requestId}, true), set_config('statement_timeout',${
+      String(STATEMENT_TIMEOUT_MS)
+    }, true)`,
+    sqlText`select set_config('role',${role}, true)`,
+  ];
 }
 
 export interface RunOptions {
@@ -120,8 +124,8 @@ export async function runAsCaller<Result>(
   statement: SqlFragment,
   options: RunOptions = {},
 ): Promise<Result> {
-  const rows = await runStatements(sql, [become(caller, request), statement], options);
-  return rows[1]?.[0]?.result as Result;
+  const rows = await runStatements(sql, [...become(caller, request), statement], options);
+  return rows.at(-1)?.[0]?.result as Result;
 }
 
 const RESET_ROLE = sqlText`reset role`;
@@ -140,8 +144,8 @@ export async function runAsCallerAndKeep<Result>(
 ): Promise<Result> {
   try {
     const done = await sql.begin(async (transaction) => {
-      const rows = await runWithin(transaction, [become(caller, request), statement]);
-      const result = rows[1]?.[0]?.result as Result;
+      const rows = await runWithin(transaction, [...become(caller, request), statement]);
+      const result = rows.at(-1)?.[0]?.result as Result;
       await runWithin(transaction, [RESET_ROLE, await finish(result)]);
       return { result };
     });

@@ -171,11 +171,19 @@ declare
   everywhere constant integer := private.security_number('lockout_failures_everywhere', 50);
   locked_until timestamptz;
   scope text := 'address';
+  at_home boolean;
 begin
   -- Attempts on one account wait for each other, so that many at once are no way around the count.
   perform pg_advisory_xact_lock(hashtextextended('sign_in:' || subject::text, 0));
+  -- Where the user is signed in, failures from elsewhere do not lock them out: else anybody who knows an address could
+  -- keep its owner out for good.
+  at_home := exists (
+    select from auth.sessions s
+    where s.user_id = subject and host(s.ip) = origin and (s.not_after is null or s.not_after > now())
+      and coalesce(s.refreshed_at at time zone 'UTC', s.created_at) > now() - interval '30 days'
+  );
   select max(f.locked_until) into locked_until from private.sign_in_failures f
-  where f.user_id = subject and f.address in ('', origin) and f.locked_until > clock_timestamp();
+  where f.user_id = subject and (f.address = origin or f.address = '' and not at_home) and f.locked_until > clock_timestamp();
 
   if locked_until is not null or not (event ->> 'valid')::boolean then
     -- The others get a token, and the hook for that counts them.
@@ -190,7 +198,7 @@ begin
     if origin <> '' then
       locked_until := private.count_sign_in_failure(subject, origin, nearby);
     end if;
-    if origin = '' or locked_until is null then
+    if (origin = '' or locked_until is null) and not at_home then
       scope := 'account';
       locked_until := private.count_sign_in_failure(subject, '', case when origin = '' then nearby else everywhere end);
     end if;
@@ -222,7 +230,7 @@ begin
 end;
 $$;
 comment on function private.password_verification_hook is
-  'Hook of Supabase Auth (password_verification_attempt): refuses sign-ins while an account is locked out, and locks it after too many failures: for the address they came from, or for all of them when failures come from many. Attempts made meanwhile do not lengthen it. Definer: called by the auth service.';
+  'Hook of Supabase Auth (password_verification_attempt): refuses sign-ins while an account is locked out, and locks it after too many failures: for the address they came from, or for all of them when failures come from many, but for those where the user was signed in of late. Attempts made meanwhile do not lengthen it. Definer: called by the auth service.';
 
 grant execute on function private.password_verification_hook to supabase_auth_admin;
 

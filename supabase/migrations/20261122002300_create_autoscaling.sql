@@ -116,22 +116,32 @@ as $$
 $$;
 comment on function private.replicas_left is 'Replicas that the owner''s quota leaves for an agent. Definer: reads settings and all of the owner''s agents.';
 
+create function private.replicas_allowed(target public.agents) returns integer
+language sql stable security definer
+set search_path = ''
+as $$
+  select greatest(1, private.replicas_left(target));
+$$;
+comment on function private.replicas_allowed is
+  'Replicas that an orchestrator may scale a running agent to: what the quota leaves, and one in any case. Definer: see replicas_left.';
+
 create function private.scaling_policy_within_quota(target public.agents) returns jsonb
 language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
   policy constant jsonb := private.scaling_policy(target.scaling);
+  room constant integer := private.replicas_allowed(target);
 begin
   if policy is null then
     return null;
   end if;
-  return policy || jsonb_build_object('maxReplicas', greatest((policy ->> 'minReplicas')::int,
-    least((policy ->> 'maxReplicas')::int, private.replicas_left(target))));
+  return policy || jsonb_build_object(
+    'minReplicas', least((policy ->> 'minReplicas')::int, room), 'maxReplicas', least((policy ->> 'maxReplicas')::int, room));
 end;
 $$;
 comment on function private.scaling_policy_within_quota is
-  'A policy as an orchestrator gets it that scales by itself: it cannot ask for the quota. Definer: see replicas_left.';
+  'A policy as an orchestrator gets it that scales by itself: it cannot ask for the quota, which goes before the minimum too. Definer: see replicas_left.';
 
 -- What is measured -----------------------------------------------------------------------------------------------
 
@@ -557,7 +567,7 @@ begin
   if not decided then
     return;
   end if;
-  room := greatest(private.replicas_left(target), (policy ->> 'minReplicas')::int);
+  room := private.replicas_allowed(target);
   if desired > room then
     wanted := room;
   elsif seen ->> 'limited_by' = 'max_replicas' and desired < (policy ->> 'maxReplicas')::int then

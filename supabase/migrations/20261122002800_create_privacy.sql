@@ -184,7 +184,8 @@ create function private.pseudonymise(job private.erasure_jobs) returns void
 language sql volatile security definer
 set search_path = ''
 as $$
-  update public.audit_log l set actor_id = job.pseudonym where l.actor_id = job.user_id;
+  -- The id of a request stands in the log lines of the functions too, beside the user's, and may be the caller's own words.
+  update public.audit_log l set actor_id = job.pseudonym, request_id = null where l.actor_id = job.user_id;
   update public.audit_log l set target_id = job.pseudonym::text
   where l.target_type in ('profile', 'account') and l.target_id = job.user_id::text;
 $$;

@@ -67,3 +67,17 @@ it("shows no value of an environment among the statements under way", async () =
     where strpos(query, ${secret}) > 0 and pid <> pg_backend_pid()`;
   expect(seen).toEqual([]);
 });
+
+it("leaves nothing of who asks in the statistics of statements", async () => {
+  const email = `${crypto.randomUUID()}@example.com`;
+  const claims = { email, user_metadata: { full_name: "Somebody" } };
+  const token = await test.token(owner.userId, claims);
+  const answer = await test.call("GET", "/api/agents", {
+    as: { ...owner, headers: { Authorization: `Bearer ${token}` } },
+  });
+  expect(answer.status).toBe(200);
+  const kept = await superuser`
+    select query from extensions.pg_stat_statements where query like '%request.jwt.claims%'
+      and dbid = (select oid from pg_catalog.pg_database where datname = current_database())`;
+  expect(kept.filter(({ query }) => /@example|Somebody/.test(query))).toEqual([]);
+});

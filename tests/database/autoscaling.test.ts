@@ -639,6 +639,19 @@ describe("where Kubernetes scales", () => {
   });
 });
 
+test("a minimum is no way around the owner's quota", async () => {
+  await set("agents", "max_replicas_per_user", 8);
+  try {
+    await createRunningAgent(world, owner, { name: "other", replicas: 5 });
+    const id = await agentWith({ minReplicas: 50, maxReplicas: 50, targetCPU: 50 });
+    const [row] = await world.sql`
+      select private.scaling_policy_within_quota(a) as policy from agents a where a.id = ${id}`;
+    expect(row!.policy).toMatchObject({ minReplicas: 3, maxReplicas: 3 });
+  } finally {
+    await set("agents", "max_replicas_per_user", 200);
+  }
+});
+
 test("what the worker is told of a policy has the bounds that the policy leaves out", async () => {
   const id = await agentWith({ targetCPU: 70 });
   await call(owner, "public.scale_agent($1, 3)", id);

@@ -414,6 +414,9 @@ describe("an erased account", () => {
       { actions: number },
     ];
 
+    // By this the log lines of the functions, which name the user, could be found.
+    await world.sql`update public.audit_log set request_id = 'req-1' where actor_id = ${person.id}`;
+
     const erasure = await erase(person, canaries.email);
     expect(erasure).toMatchObject({ state: "pending", agents: 1, stacks: 1 });
     await letItBeDone();
@@ -423,12 +426,12 @@ describe("an erased account", () => {
     const [record] = await world.sql`select * from public.erasures where id = ${erasure.id}`;
     expect(record).toMatchObject({ state: "finished", pending: {}, refused: [] });
     const trail = await world.sql`
-      select distinct actor_id from public.audit_log
+      select distinct actor_id, request_id from public.audit_log
       where actor_id = (
         select actor_id from public.audit_log where action = 'account.erase'
           and created_at = (select max(created_at) from public.audit_log where action = 'account.erase')
       )`;
-    expect(trail).toHaveLength(1);
+    expect(trail).toEqual([{ actor_id: expect.any(String), request_id: null }]);
     const kept = await world.sql`
       select count(*)::integer as actions from public.audit_log where actor_id = ${
       trail[0]!.actor_id

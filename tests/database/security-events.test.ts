@@ -90,6 +90,19 @@ test("guessing from many addresses locks the account, critically", async () => {
   }]);
 });
 
+test("guessing from elsewhere does not keep the owner out of where they are signed in", async () => {
+  const person = await world.person();
+  await world.sql`
+    insert into auth.sessions (id, user_id, created_at, updated_at, ip)
+    values (gen_random_uuid(), ${person.id}, now(), now(), '192.0.2.1')`;
+  for (let host = 1; host <= 50; host++) await attempt(person, false, `198.51.100.${host}`);
+  expect(await attempt(person, true, "203.0.113.1")).toMatchObject({ decision: "reject" });
+  expect(await attempt(person, true, "192.0.2.1")).toEqual({ decision: "continue" });
+  await fail(person, 5, "192.0.2.1");
+  expect(await attempt(person, true, "192.0.2.1")).toMatchObject({ decision: "reject" });
+  expect(await attempt(person, true, "203.0.113.1")).toMatchObject({ decision: "reject" });
+});
+
 test("an Auth that tells no address locks the account", async () => {
   const person = await world.person();
   await fail(person, 5, null);

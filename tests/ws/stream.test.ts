@@ -105,6 +105,18 @@ describe("the sample of seed 000", () => {
     }]);
   });
 
+  test("hears that an agent is gone, and of no stranger's", async () => {
+    const [user, stranger] = [await signUp(), await signUp()];
+    const [mine, theirs] = [await createAgent(user), await createAgent(stranger)];
+    const stream = await follow(user);
+    await sql`delete from public.agents where id = ${theirs}`;
+    await sql`delete from public.agents where id = ${mine}`;
+    await expect.poll(() => stream.messages).toMatchObject([{
+      type: "agent_status_update",
+      payload: { agent_id: mine, status: "deleted" },
+    }]);
+  });
+
   test("hears of a container's event", async () => {
     const user = await signUp();
     const agent = await createAgent(user);
