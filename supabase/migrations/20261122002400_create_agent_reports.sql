@@ -333,9 +333,11 @@ language sql immutable
 set search_path = ''
 as $$
   select case when jsonb_typeof(list) is distinct from 'array' or jsonb_array_length(list) not between 1 and most
-    then jsonb_build_object(name, format('must be a list of 1 to %s', most)) else '{}' end;
+    then jsonb_build_object(name, format('must be a list of 1 to %s', most))
+    when octet_length(list::text) > 2097152 then jsonb_build_object(name, 'must be at most 2 MiB') else '{}' end;
 $$;
-comment on function private.list_faults is 'What is wrong with a list as such → {name: fault} or {}.';
+comment on function private.list_faults is
+  'What is wrong with a list as such → {name: fault} or {}. /api takes bodies of 1 MiB; over PostgREST nothing else bounds them.';
 
 -- Redaction ------------------------------------------------------------------------------------------------------
 

@@ -357,6 +357,8 @@ begin
       'Name it in supabase_config.real_time.channels first.');
   end if;
 
+  -- Without the lock two events at once would both count the same rows.
+  perform pg_advisory_xact_lock(hashtextextended('agent-events:' || agent_id::text, 0));
   select count(*) as events, min(c.inserted_at) as since into recent
   from private.channel_messages c
   where c.agent_id = emit_agent_event.agent_id and c.inserted_at > now() at time zone 'UTC' - interval '1 minute';

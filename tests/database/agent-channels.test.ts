@@ -309,11 +309,12 @@ describe("emit_agent_event", () => {
     });
   });
 
-  test("takes so many events a minute and no more", async () => {
+  test("takes so many events a minute and no more, at once neither", async () => {
     const { agent: { id } } = await createAgent(owner, config("signals"));
     await world.sql`update settings set value = '2' where key = 'events_per_minute'`;
-    await emit(owner, id, "signals", "e", {});
-    await emit(owner, id, "signals", "e", {});
+    await Promise.allSettled(
+      Array.from({ length: 6 }, () => emit(owner, id, "signals", "e", {})),
+    );
     const refused = await refusal(emit(owner, id, "signals", "e", {}));
     await world.sql`update settings set value = '600' where key = 'events_per_minute'`;
     expect(refused).toMatchObject({ code: "RATE_LIMIT_EXCEEDED", status: 429 });

@@ -348,6 +348,18 @@ describe("log lines", () => {
     });
   });
 
+  test("are refused when they are more than any request of /api holds", async () => {
+    expect(
+      await refusal(
+        report(owner, [{ message: "x".repeat(900_000) }, { message: "x".repeat(900_000) }, {
+          message: "x".repeat(400_000),
+        }]),
+      ),
+    )
+      .toMatchObject({ code: "VALIDATION_ERROR", details: { lines: "must be at most 2 MiB" } });
+    expect(await logs()).toHaveLength(0);
+  });
+
   test("that are long are cut and say so", async () => {
     await report(owner, [{ message: "x".repeat(20_000) }]);
     const [line] = await logs();
