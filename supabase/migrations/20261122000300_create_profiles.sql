@@ -266,7 +266,16 @@ set search_path = ''
 as $$
 declare
   held text := (select p.role from public.profiles p where p.id = (event ->> 'user_id')::uuid);
+  wait interval;
 begin
+  -- Whoever is signed in stays so.
+  if event ->> 'authentication_method' is distinct from 'token_refresh' then
+    wait := private.sign_in_wait((event ->> 'user_id')::uuid);
+  end if;
+  if wait is not null then
+    return jsonb_build_object('error', jsonb_build_object('http_code', 429,
+      'message', format('Rate limit exceeded: too many sign-ins within an hour. Try again in %s minutes.', ceil(extract(epoch from wait) / 60))));
+  end if;
   perform private.count_auth_request((event ->> 'user_id')::uuid);
   if held is null then
     return jsonb_build_object('claims', event -> 'claims');
@@ -277,7 +286,7 @@ begin
 end;
 $$;
 comment on function private.custom_access_token_hook is
-  'Adds user_role and permissions to access tokens for the convenience of clients; no rule reads them. Counts the request to Auth. Definer: called by the auth service.';
+  'Adds user_role and permissions to access tokens for the convenience of clients; no rule reads them. Counts the request to Auth, and refuses a sign-in beyond settings rate_limit.auth_limit with 429. Definer: called by the auth service.';
 
 grant usage on schema private to supabase_auth_admin;
 grant execute on function private.custom_access_token_hook to supabase_auth_admin;

@@ -187,7 +187,7 @@ begin
 
   if locked_until is not null or not (event ->> 'valid')::boolean then
     -- The others get a token, and the hook for that counts them.
-    perform private.count_auth_request(subject);
+    perform private.count_auth_request(subject, refused => true);
   end if;
   if locked_until is null then
     if (event ->> 'valid')::boolean then

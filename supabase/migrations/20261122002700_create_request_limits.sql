@@ -9,7 +9,7 @@
 insert into public.settings (category, key, value, description) values
   ('rate_limit', 'query_limit', '1000', 'Requests that change something a user may make over PostgREST in one window (seed 002: 1000).'),
   ('rate_limit', 'query_seconds', '60', 'Length of that window in seconds; windows begin on the full minute.'),
-  ('rate_limit', 'auth_limit', '30', 'Requests to Supabase Auth in an hour from which Supabase-Auth-Rate-Limit counts down (seed 002: 30). Nothing is refused by it: Auth keeps limits of its own.');
+  ('rate_limit', 'auth_limit', '30', 'Requests to Supabase Auth in an hour from which Supabase-Auth-Rate-Limit counts down, and tokens in an hour beyond which a user is refused to sign in (seed 002: 30).');
 
 -- A counter is held until its request ends. With one of them a slow request would hold up all others of its user, so
 -- each user has several, every one with its share of the limit: together they never admit more. Which are free is asked of
@@ -200,20 +200,44 @@ comment on function private.guard_request is
 create unlogged table private.auth_requests (
   user_id uuid not null,
   at timestamptz not null,
+  refused boolean not null default false,
   primary key (user_id, at)
 );
+comment on column private.auth_requests.refused is 'A refused password, and no token. Only tokens take from what a user may sign in: strangers could use up the rest.';
 comment on table private.auth_requests is
   'When Supabase Auth gave a user a token or refused their password, as its hooks tell, for an hour.';
 create index auth_requests_at_idx on private.auth_requests (at);
 
-create function private.count_auth_request(user_id uuid) returns void
+create function private.count_auth_request(user_id uuid, refused boolean default false) returns void
 language sql volatile security definer
 set search_path = ''
 as $$
-  insert into private.auth_requests (user_id, at) values (count_auth_request.user_id, clock_timestamp())
+  insert into private.auth_requests (user_id, at, refused)
+  values (count_auth_request.user_id, clock_timestamp(), count_auth_request.refused)
   on conflict on constraint auth_requests_pkey do nothing;
 $$;
 comment on function private.count_auth_request is 'Counts a request to Supabase Auth. Definer: called by the hooks of the auth service.';
+
+create function private.sign_in_wait(user_id uuid) returns interval
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  since constant timestamptz := clock_timestamp() - interval '1 hour';
+  allowed constant integer := private.whole_number(coalesce(
+    (select p.rate_limit -> 'auth_limit' from public.profiles p where p.id = sign_in_wait.user_id),
+    private.setting('rate_limit', 'auth_limit')
+  ), 30);
+begin
+  return (
+    select a.at - since from private.auth_requests a
+    where a.user_id = sign_in_wait.user_id and a.at > since and not a.refused
+    order by a.at desc offset greatest(allowed, 1) - 1 limit 1
+  );
+end;
+$$;
+comment on function private.sign_in_wait is
+  'How long until a user may sign in again, null when at once: an hour may bring settings rate_limit.auth_limit tokens, or the user''s own limit. Auth locks the user''s row before it calls the hook, so sign-ins at once are counted one after the other. Definer: called by the hooks of the auth service.';
 
 create function private.auth_requests_of_hour(user_id uuid) returns integer
 language plpgsql stable security definer

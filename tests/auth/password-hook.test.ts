@@ -110,3 +110,23 @@ test("with the project's own hook five failures lock out, and the user can read 
     automated_response: { action_taken: "TEMPORARY_LOCKOUT" },
   }]);
 });
+
+test("with the project's own hook a user signs in so many times an hour, also at once, and stays signed in", async () => {
+  const stack = await useAuth();
+  const { email, id, refreshToken } = await stack.signUp();
+  await stack.sql`
+    update public.profiles set rate_limit = '{"auth_limit": 3}' where id = ${id}`;
+  const answers = await Promise.all(
+    [1, 2, 3, 4].map(() =>
+      stack.request("/token?grant_type=password", { body: { email, password: PASSWORD } })
+    ),
+  );
+  // The sign-up was the first.
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 429, 429]);
+  const refused = answers.find(({ status }) => status === 429)!;
+  expect(refused.body.message).toMatch(/^Rate limit exceeded: too many sign-ins within an hour\./);
+  const [row] = await stack.sql`
+    select count(*)::int as sessions from auth.sessions where user_id = ${id}`;
+  expect(row!.sessions).toBe(3);
+  expect((await stack.refresh(refreshToken)).status).toBe(200);
+});

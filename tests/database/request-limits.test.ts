@@ -219,7 +219,64 @@ describe("what is known of requests to Auth", () => {
 
   test("never falls below nothing", async () => {
     const person = await world.person();
-    for (let n = 0; n < 31; n++) await hook({ user_id: person.id, claims: {} });
+    const event = { user_id: person.id, claims: {}, authentication_method: "token_refresh" };
+    for (let n = 0; n < 31; n++) await hook(event);
     expect(await left(person)).toBe(0);
+  });
+});
+
+describe("signing in", () => {
+  const signIn = async (person: Person, authentication_method = "password") => {
+    const event = { user_id: person.id, claims: {}, authentication_method };
+    const [row] = await world.sql`
+      select private.custom_access_token_hook(${world.sql.json(event)}) as answer`;
+    return row!.answer as { claims?: object; error?: { http_code: number; message: string } };
+  };
+  const withLimit = async (auth_limit: number) => {
+    const person = await world.person();
+    await world.sql`
+      update public.profiles set rate_limit = ${
+      world.sql.json({ auth_limit })
+    } where id = ${person.id}`;
+    return person;
+  };
+
+  test("is refused after 30 tokens within an hour, and says when it may be tried again", async () => {
+    const person = await world.person();
+    for (let n = 0; n < 30; n++) expect(await signIn(person)).toHaveProperty("claims");
+    expect(await signIn(person)).toEqual({
+      error: { http_code: 429, message: expect.stringMatching(/Try again in (59|60) minutes\.$/) },
+    });
+    await world.sql`
+      update private.auth_requests set at = at - interval '61 minutes'
+      where (user_id, at) = (select user_id, min(at) from private.auth_requests where user_id = ${person.id} group by 1)`;
+    expect(await signIn(person)).toHaveProperty("claims");
+  });
+
+  test.each(["otp", "oauth", "magiclink", "recovery"])("by %s is counted too", async (method) => {
+    const person = await withLimit(1);
+    await signIn(person, method);
+    expect(await signIn(person, method)).toMatchObject({ error: { http_code: 429 } });
+  });
+
+  test("is not what refreshing does", async () => {
+    const person = await withLimit(1);
+    await signIn(person);
+    expect(await signIn(person, "token_refresh")).toHaveProperty("claims");
+  });
+
+  test("is not refused for passwords that somebody else got wrong", async () => {
+    const person = await withLimit(1);
+    const wrong = world.sql.json({ user_id: person.id, valid: false });
+    for (let n = 0; n < 3; n++) {
+      await world.sql`select private.password_verification_hook(${wrong})`;
+    }
+    expect(await signIn(person)).toHaveProperty("claims");
+  });
+
+  test("of one takes nothing from another", async () => {
+    const person = await withLimit(1);
+    await signIn(person);
+    expect(await signIn(await withLimit(1))).toHaveProperty("claims");
   });
 });
