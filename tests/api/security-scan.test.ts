@@ -1,16 +1,19 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { scan1 } from "../../shared/contract/responses/edition-1.ts";
 import { scan2 } from "../../shared/contract/responses/edition-2.ts";
+import { PATIENCE } from "../support/until.ts";
 import { createTestApi, type Persona, type TestApi } from "./support/test-api.ts";
 
 let test: TestApi;
 let owner: Persona;
 let hurried: TestApi["api"];
+let patient: TestApi["api"];
 
 beforeAll(async () => {
   test = await createTestApi();
   owner = await test.user();
   hurried = test.build({ scanPatienceMs: 0 });
+  patient = test.build({ scanPatienceMs: PATIENCE.timeout });
 });
 
 const scan = (id: string, options: Parameters<TestApi["call"]>[2] = {}) =>
@@ -47,7 +50,7 @@ async function finish(result: Record<string, unknown> = RESULT): Promise<number>
 describe("POST /api/security/scan/{id}", () => {
   it("waits for a scan that is done within seconds", async () => {
     const id = await test.running(owner);
-    const answering = scan(id, { edition: 1, api: test.api });
+    const answering = scan(id, { edition: 1, api: patient });
     while (await finish() === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     const { status, json } = await answering;
     expect(status).toBe(200);
@@ -127,7 +130,7 @@ describe("POST /api/security/scan/{id}", () => {
 
   it("says that a scan failed and why", async () => {
     const id = await test.running(owner);
-    const answering = scan(id, { edition: 2, api: test.api });
+    const answering = scan(id, { edition: 2, api: patient });
     for (let failed = false; !failed;) {
       await new Promise((resolve) => setTimeout(resolve, 20));
       for (const { scan } of await test.sql`select private.claim_security_scans(10, 60) as scan`) {

@@ -12,7 +12,7 @@ import { openPortainerRig } from "./portainer-rig.ts";
 import { until } from "../support/until.ts";
 import { intercept } from "./rig.ts";
 
-const signal = AbortSignal.timeout(5 * 60_000);
+const { signal } = new AbortController();
 
 let portainer: TestPortainer;
 

@@ -24,7 +24,7 @@ export function describeContract(title: string, open: () => Promise<Rig>): void 
     let spec: WorkloadSpec;
     let ref: WorkloadRef;
     const own: WorkloadRef[] = [];
-    const signal = AbortSignal.timeout(15 * 60_000);
+    const { signal } = new AbortController();
 
     function newSpec(changes: Partial<WorkloadSpec> = {}): WorkloadSpec {
       const made = specFor(rig, {

@@ -7,7 +7,7 @@ import { openPortainerRig } from "./portainer-rig.ts";
 import { until } from "../support/until.ts";
 import { intercept } from "./rig.ts";
 
-const signal = AbortSignal.timeout(5 * 60_000);
+const { signal } = new AbortController();
 const SECRET = "s3cret-never-shown";
 
 let portainer: TestPortainer;

@@ -14,7 +14,7 @@ import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../por
 import { openPortainerRig } from "./portainer-rig.ts";
 import { until } from "../support/until.ts";
 const SECRET = "s3cret-never-shown";
-const signal = AbortSignal.timeout(10 * 60_000);
+const { signal } = new AbortController();
 
 let portainer: TestPortainer;
 

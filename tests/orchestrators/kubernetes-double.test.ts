@@ -31,7 +31,7 @@ describeContract("a Kubernetes double", open);
 describeStrategies("a Kubernetes double", open);
 
 describe("the Kubernetes driver", () => {
-  const signal = AbortSignal.timeout(60_000);
+  const { signal } = new AbortController();
   let double: KubernetesDouble;
   let orchestrator: Orchestrator;
   let spec: WorkloadSpec;

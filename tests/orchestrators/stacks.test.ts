@@ -15,7 +15,7 @@ import { apiKey, standaloneEndpoint, swarmEndpoint, TestPortainer } from "../por
 import { openPortainerRig } from "./portainer-rig.ts";
 import { until } from "../support/until.ts";
 const image = "agent-launchpad/demo-agent:latest";
-const signal = AbortSignal.timeout(10 * 60_000);
+const { signal } = new AbortController();
 
 function service(name: string, replicas: number, changes: Partial<StackService> = {}) {
   return {

@@ -207,7 +207,7 @@ describe("looking at what runs", () => {
     const stack = await runningStack();
     const seen = await bed.cluster.inspect(
       { agentId: stack.id, name: stack.stack_name, stackId: null, namespace: null },
-      AbortSignal.timeout(1000),
+      new AbortController().signal,
     );
     await due();
     await lookAround({
