@@ -318,6 +318,19 @@ $$;
 comment on function private.fleet_counts is
   'The counts of everybody → {agents, deployments.<state> …}. Error: PERMISSION_DENIED 403. Definer: the tables are private; it asks for the right to see all.';
 
+insert into public.settings (category, key, value, description) values
+  ('platform', 'storage_bytes', 'null', 'Bytes that the database and Storage may take together, as the project''s plan or disk allows; null: not known.');
+
+create function private.storage_size() returns numeric
+language sql stable
+set search_path = ''
+as $$
+  select (s.value)::numeric from (select private.setting('platform', 'storage_bytes') as value) s
+  where jsonb_typeof(s.value) = 'number' and (s.value)::numeric > 0;
+$$;
+comment on function private.storage_size is
+  'Bytes there are for the database and Storage, as the setting platform.storage_bytes says: Postgres does not see its disk. Null when nobody said.';
+
 create function private.system_metrics() returns jsonb
 language plpgsql stable security definer
 set search_path = ''
@@ -388,7 +401,7 @@ begin
     ),
     'cpu', jsonb_build_object('total', used -> 'cpu_total', 'used', used -> 'cpu'),
     'memory', jsonb_build_object('total', used -> 'memory_total', 'used', used -> 'memory'),
-    'storage', jsonb_build_object('total', null, 'used',
+    'storage', jsonb_build_object('total', case when everybody then private.storage_size() end, 'used',
       case when everybody then pg_database_size(current_database()) + coalesce(private.stored_bytes(), 0) else private.stored_bytes(caller) end),
     'network', jsonb_build_object('rx', used -> 'rx', 'tx', used -> 'tx'),
     'performance', performance
@@ -404,7 +417,7 @@ as $$
   select private.system_metrics();
 $$;
 comment on function public.system_metrics is
-  'Figures (seed 000: GET /api/metrics; seeds 001, 002: GET /api/system/metrics) → {scope: system | own, agents {total, active, deploying, failed, by_state}, containers {total, running, stopped, failed}, deployments {successful, failed}, cpu {total, used} (cores), memory {total, used} (bytes), storage {total, used} (bytes), network {rx, tx} (bytes), performance {requests, errors (5xx), duration_ms, minutes}}. Of everybody for monitoring:read_all or system:read: totals are the clusters'' capacities, storage is the database and Storage. Else of the caller: totals are the limits of the running agents and stacks, storage the caller''s objects. Error: PERMISSION_DENIED 403 without monitoring:read.';
+  'Figures (seed 000: GET /api/metrics; seeds 001, 002: GET /api/system/metrics) → {scope: system | own, agents {total, active, deploying, failed, by_state}, containers {total, running, stopped, failed}, deployments {successful, failed}, cpu {total, used} (cores), memory {total, used} (bytes), storage {total, used} (bytes), network {rx, tx} (bytes), performance {requests, errors (5xx), duration_ms, minutes}}. Of everybody for monitoring:read_all or system:read: totals are the clusters'' capacities, storage is the database and Storage, its total the setting platform.storage_bytes. Else of the caller: totals are the limits of the running agents and stacks, storage the caller''s objects. Error: PERMISSION_DENIED 403 without monitoring:read.';
 
 grant execute on function private.system_metrics to authenticated;
 grant execute on function public.system_metrics to authenticated;

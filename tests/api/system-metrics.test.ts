@@ -199,6 +199,19 @@ describe("resources", () => {
   it("weigh the database", async () => {
     expect((await first(operator)).resources.storage.used).toBeGreaterThan(1_000_000);
     expect((await first(owner)).resources.storage.used).toBe(0);
+    const whole = async (as: Persona, bytes: unknown) => {
+      await test.sql`
+        update public.settings set value = ${JSON.stringify(bytes)}::text::jsonb
+        where category = 'platform' and key = 'storage_bytes'`;
+      return (await first(as)).resources.storage;
+    };
+    const storage = await whole(operator, 2 ** 40);
+    expect(storage.total).toBe(1_099_511_627_776);
+    expect(storage.percentage).toBe(Math.round(storage.used / 2 ** 40 * 1000) / 10);
+    expect((await whole(owner, 2 ** 40)).total).toBeNull();
+    for (const unknown of [null, 0, -5, "much"]) {
+      expect(await whole(operator, unknown)).toMatchObject({ total: null, percentage: null });
+    }
   });
 });
 
