@@ -1,10 +1,8 @@
-import { readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { findChromium, startChromium, type Tab } from "../support/chromium.ts";
-import { root } from "../support/deno.ts";
+import { startSite } from "../support/site.ts";
 import { type OwnAuth, startAuthServer } from "./own-server.ts";
 import { freshEmail } from "./support.ts";
 
@@ -13,25 +11,6 @@ const closers: (() => Promise<unknown>)[] = [];
 afterAll(async () => {
   for (const close of closers.reverse()) await close();
 });
-
-/** The site that a user of Agent Launchpad would have: a page with `supabase-js` in it. */
-async function startSite(script: () => string): Promise<string> {
-  const bundle = path.join(root, "node_modules/@supabase/supabase-js/dist/umd/supabase.js");
-  const library = await readFile(bundle);
-  const server = createServer((request, response) => {
-    if (request.url === "/supabase.js") {
-      response.writeHead(200, { "content-type": "text/javascript" }).end(library);
-    } else {
-      response.writeHead(200, { "content-type": "text/html" }).end(
-        `<!doctype html><title>Site</title><p id="who">Loading</p>
-        <script src="/supabase.js"></script><script>${script()}</script>`,
-      );
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  closers.push(() => new Promise((resolve) => server.close(resolve)));
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
 
 function eventually<Value>(tab: Tab, expression: string, where?: "page" | "frame") {
   return expect.poll(() => tab.evaluate<Value>(expression, where).catch(() => null));
@@ -47,13 +26,14 @@ test.skipIf(chromium === null)(
   "a person who opens the inbox and clicks the sign-in link is signed in on the site",
   async () => {
     let auth: OwnAuth | undefined = undefined as OwnAuth | undefined;
-    const site = await startSite(() => `
+    const { url: site, close } = await startSite(() => `
       const { auth } = supabase.createClient("${auth!.access.apiUrl}", "${
       auth!.access.publishableKey
     }");
       auth.getSession().then(({ data: { session } }) => {
         document.getElementById("who").textContent = session ? session.user.email : "Nobody";
       });`);
+    closers.push(close);
     auth = await startAuthServer(
       `[auth]\nsite_url = "${site}"\n[auth.email]\nenable_confirmations = true\n`,
     );
