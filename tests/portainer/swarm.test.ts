@@ -16,13 +16,13 @@ import {
 
 const portainer = usePortainer();
 
-const quickRestart = "restart_policy: { condition: any, delay: 200ms }";
-
 async function deploy(
   name: string,
   deployLines: string,
   options: Parameters<typeof stackFile>[0] = {},
+  restartDelay = "200ms",
 ) {
+  const quickRestart = `restart_policy: { condition: any, delay: ${restartDelay} }`;
   const made = await portainer().createStack(
     swarmEndpoint,
     name,
@@ -146,6 +146,9 @@ it("rejects tasks of an unknown image, pauses, and takes the former one back", a
     "pausing",
     "replicas: 2\nupdate_config: { parallelism: 1, order: start-first, monitor: 200ms }\n" +
       "rollback_config: { parallelism: 0, monitor: 200ms }",
+    {},
+    // So that one is rejected also between the request to go back and its beginning.
+    "5ms",
   );
   const before = await running("pausing", 2);
   await portainer().updateService("pausing", (spec) => {

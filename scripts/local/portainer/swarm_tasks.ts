@@ -241,9 +241,14 @@ export class TaskRunner {
     const condition = policy?.Condition ?? "any";
     const applies = condition === "any" ||
       (condition === "on-failure" && task.Status.State !== "complete");
-    if (applies && !this.#exhausted(service, task)) {
+    // As when an update was halted and is taken back: what is wanted is there, and one is enough.
+    const isHeld = this.#swarm.tasks(service).some((other) =>
+      other.Slot === task.Slot && isWanted(other) &&
+      sameSpec(other.Spec, service.Spec.TaskTemplate)
+    );
+    if (!isHeld && applies && !this.#exhausted(service, task)) {
       this.create(service, task.Slot, { delayMs: (policy?.Delay ?? DEFAULT_RESTART_DELAY) / 1e6 });
-    } else {
+    } else if (!isHeld) {
       // The slot stays filled by the ended task: reconciling must not fill it against the policy.
       task.DesiredState = "running";
     }
