@@ -68,6 +68,7 @@ function createIdleOrchestrator(): () => Orchestrator {
     },
     update: nothing,
     promote: nothing,
+    abandon: nothing,
     scale: nothing,
     restart: nothing,
     start: nothing,

@@ -98,6 +98,7 @@ function guarded(driver: Orchestrator): Orchestrator {
     deploy: guard(1, driver.deploy),
     update: guard(2, driver.update),
     promote: guard(2, driver.promote),
+    abandon: guard(1, driver.abandon),
     scale: guard(2, driver.scale),
     restart: guard(2, driver.restart),
     start: guard(2, driver.start),

@@ -369,6 +369,8 @@ export interface Orchestrator {
    * no candidate of this revision: it has been promoted before, or taken away.
    */
   promote(ref: WorkloadRef, spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
+  /** Takes a candidate away, whatever its revision; what is reached is not touched. Nothing happens without one. */
+  abandon(ref: WorkloadRef, signal: AbortSignal): Promise<void>;
   /** Changes `spec.replicas` and `spec.scaling` only; running replicas are not restarted. */
   scale(ref: WorkloadRef, spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   /**

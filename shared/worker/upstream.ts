@@ -36,6 +36,7 @@ export function watched(orchestrator: Orchestrator): { upstream: Orchestrator; v
       kind: orchestrator.kind,
       deploy: (spec, signal) => watch(orchestrator.deploy(spec, signal)),
       update: (ref, spec, signal) => watch(orchestrator.update(ref, spec, signal)),
+      abandon: (ref, signal) => watch(orchestrator.abandon(ref, signal)),
       promote: (ref, spec, signal) => watch(orchestrator.promote(ref, spec, signal)),
       scale: (ref, spec, signal) => watch(orchestrator.scale(ref, spec, signal)),
       restart: (ref, spec, signal, request) =>

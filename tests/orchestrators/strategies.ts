@@ -234,6 +234,26 @@ export function describeStrategies(title: string, open: () => Promise<Rig>): voi
         await until(() => rig.running(spec.name), (ids) => ids.length === 2);
       });
 
+      it("is given up without a trace, wherever giving it up is cut off", async () => {
+        let last = spec;
+        for (let after = 0, cut = true; cut && after < 6; after++) {
+          last = next(last, { strategy });
+          await orchestrator.update(ref, last, signal);
+          await settledCandidate();
+          cut = await cutShort(after, (one) => one.abandon(ref, signal));
+          await orchestrator.abandon(ref, signal);
+          const state = await until(() => inspect(ref), ({ settled }) => settled);
+          expect(state, `cut off after ${after}`).toMatchObject({
+            revision: 1,
+            ready: 2,
+            candidate: null,
+            url: before.url,
+          });
+          expect(idsOf(state.containers)).toEqual(idsOf(before.containers));
+          await until(() => rig.running(spec.name), (ids) => ids.length === 2);
+        }
+      });
+
       it("is finished by a second call wherever the first was cut off", async () => {
         let last = spec;
         for (let after = 0, cut = true; cut && after < 12; after++) {

@@ -298,6 +298,11 @@ export function createKubernetesDriver(
       if (isMarked(next)) await unmark(ref.name, color, signal);
     },
 
+    async abandon(ref, signal) {
+      const { candidate } = await ownSets(ref.name, ref.agentId, signal);
+      if (candidate) await deleteSet(ref, colorOf(candidate), signal);
+    },
+
     async scale(ref, spec, signal) {
       const { reached, candidate } = await ownSets(ref.name, ref.agentId, signal);
       if (!reached) throw workloadMissing(ref.name);

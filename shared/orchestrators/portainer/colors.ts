@@ -33,7 +33,10 @@ export function candidateOf(stack: Pick<Stack, "Env"> | null): CandidateMark | n
  * The content without a candidate, its section and its variables. By the variables, that is: where Portainer died in the
  * middle of an update, its file is one ahead of them.
  */
-export function reachedOnly(spec: WorkloadSpec, content: StackContent): StackContent {
+export function reachedOnly(
+  spec: Pick<WorkloadSpec, "stack">,
+  content: StackContent,
+): StackContent {
   if (spec.stack !== undefined) return content;
   return {
     file: onlyService(content.file, serviceOf(content)),

@@ -140,8 +140,8 @@ export function createComposeEngine(context: EngineContext, options: ClusterOpti
         containers.every(({ State }) => State === "running" || State === "restarting");
     },
 
-    async prune(spec, services, signal) {
-      const containers = await ownContainers(spec.name, spec.agentId, signal);
+    async prune({ name, agentId }, services, signal) {
+      const containers = await ownContainers(name, agentId, signal);
       const strays = containers.filter(({ Labels }) => !services.includes(composeService(Labels)));
       await mapLimited(strays, 8, async ({ Id }) => {
         await stopContainer(Id, signal);

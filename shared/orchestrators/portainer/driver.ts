@@ -17,6 +17,7 @@ import { examineStack } from "./examine.ts";
 import { engineFigures, engineSize, swarmNodes } from "./figures.ts";
 import { readDockerLogs } from "./logs.ts";
 import {
+  abandonCandidate,
   deployStack,
   promoteStack,
   removeStack,
@@ -138,6 +139,12 @@ export function createPortainerDriver(
       const backend = await connect(signal);
       if ("kubernetes" in backend) return await backend.kubernetes.promote(ref, spec, signal);
       await promoteStack(backend.context, backend.docker, spec, signal);
+    },
+
+    async abandon(ref, signal) {
+      const backend = await connect(signal);
+      if ("kubernetes" in backend) return await backend.kubernetes.abandon(ref, signal);
+      await abandonCandidate(backend.context, backend.docker, ref, signal);
     },
 
     async scale(ref, spec, signal) {

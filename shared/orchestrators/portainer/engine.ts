@@ -50,6 +50,9 @@ export interface EngineContext {
   sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
 }
 
+/** Whose stack it is. */
+export type OwnedStack = Pick<WorkloadSpec, "name" | "agentId">;
+
 /** What differs between a standalone engine and a Swarm. */
 export interface DockerEngine {
   readonly orchestrator: OrchestratorKind;
@@ -74,7 +77,7 @@ export interface DockerEngine {
     signal: AbortSignal,
   ): Promise<boolean>;
   /** Ends what belongs to none of these services. */
-  prune(spec: WorkloadSpec, services: string[], signal: AbortSignal): Promise<void>;
+  prune(of: OwnedStack, services: string[], signal: AbortSignal): Promise<void>;
   /** Ends every replica and settles when none runs. What is sent next brings them back. */
   drain(spec: WorkloadSpec, signal: AbortSignal): Promise<void>;
   /**

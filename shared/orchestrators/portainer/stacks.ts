@@ -12,7 +12,7 @@ import {
   reachedOnly,
   serviceOf,
 } from "./colors.ts";
-import type { DockerEngine, EngineContext } from "./engine.ts";
+import type { DockerEngine, EngineContext, OwnedStack } from "./engine.ts";
 
 /** Portainer records a stack only when its containers stand. So long may it take after the last one was made. */
 const RECORD_GRACE_MS = 60_000;
@@ -166,6 +166,24 @@ export async function promoteStack(
   await send(context, engine, spec, found.stack, promotedContent(present, candidate), signal);
 }
 
+/** Takes the candidate away, and what whoever did so before was killed too early to clear away. */
+export async function abandonCandidate(
+  context: EngineContext,
+  engine: DockerEngine,
+  ref: WorkloadRef,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await stackIfOwn(context, ref.name, ref.agentId, signal);
+  // To send a stopped one would start it, and starting it leaves a candidate behind.
+  if (!found || found.stack.Status === STACK_INACTIVE) return;
+  refuseWhileDeploying(found.stack);
+  const present = await contentOf(context, found.stack, signal);
+  const reached = reachedOnly({}, present);
+  if (present.file === reached.file && sameVariables(present.variables, reached.variables)) {
+    await engine.prune(ref, Object.keys(readServiceReplicas(present.file)), signal);
+  } else await send(context, engine, ref, found.stack, reached, signal);
+}
+
 /** Changes the replica count and leaves the rest of the stack file as it is, so that nothing is restarted. */
 export async function scaleStack(
   context: EngineContext,
@@ -230,12 +248,7 @@ async function adopt(
   signal: AbortSignal,
 ): Promise<void> {
   const { stack, duplicates } = found;
-  if (stack.Status === STACK_DEPLOYING) {
-    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being deployed already.", {
-      retryAfterSeconds: 5,
-      details: { reason: "in_progress" },
-    });
-  }
+  refuseWhileDeploying(stack);
   const before = await contentOf(context, stack, signal);
   // Deleting a second record takes the containers of the first along, so it is always sent again afterwards.
   for (const duplicate of duplicates) {
@@ -260,6 +273,15 @@ async function adopt(
   // An update brings a stopped stack up in the versions we know; ask, because it is not promised.
   const after = await ownStack(context, spec.name, spec.agentId, signal);
   if (after?.stack.Status === STACK_INACTIVE) await context.api.startStack(stack.Id, signal);
+}
+
+/** @throws OrchestratorError UPSTREAM_UNAVAILABLE `in_progress` */
+function refuseWhileDeploying({ Status }: Stack): void {
+  if (Status !== STACK_DEPLOYING) return;
+  throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The stack is being deployed already.", {
+    retryAfterSeconds: 5,
+    details: { reason: "in_progress" },
+  });
 }
 
 async function contentOf(
@@ -289,13 +311,13 @@ async function isThere(
 async function send(
   context: EngineContext,
   engine: DockerEngine,
-  spec: WorkloadSpec,
+  of: OwnedStack,
   stack: Stack,
   content: StackContent,
   signal: AbortSignal,
 ): Promise<void> {
   await patiently(context, signal, () => context.api.updateStack(stack.Id, content, signal));
-  await engine.prune(spec, Object.keys(readServiceReplicas(content.file)), signal);
+  await engine.prune(of, Object.keys(readServiceReplicas(content.file)), signal);
 }
 
 async function createStack(

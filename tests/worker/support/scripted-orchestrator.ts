@@ -161,6 +161,11 @@ export function createScriptedOrchestrator(): ScriptedOrchestrator {
         if (candidate?.spec.revision !== spec.revision) return;
         Object.assign(workload, candidate, { revision: spec.revision, candidate: null });
       }),
+    abandon: (ref, signal) =>
+      perform("abandon", signal, () => {
+        const workload = workloads.get(ref.name);
+        if (workload !== undefined) workload.candidate = null;
+      }),
     scale: (ref, spec, signal) =>
       perform("scale", signal, () => bring(known(ref.name), spec, false)),
     restart: (ref, spec, signal, request) =>
