@@ -5,6 +5,7 @@ import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { createJsonLog } from "../../shared/worker/log.ts";
 import { keepOrchestrators } from "../../shared/worker/orchestrators.ts";
 import { createHealthRounds } from "../../shared/worker/health-rounds.ts";
+import { createRemainsRounds } from "../../shared/worker/remains-rounds.ts";
 import { createScanRounds } from "../../shared/worker/scans/scan-rounds.ts";
 import { createStackRounds } from "../../shared/worker/stack-rounds.ts";
 import { createStorageApi } from "../../shared/storage/api.ts";
@@ -29,6 +30,7 @@ const measureHealth = createHealthRounds({
   log,
 });
 const scan = createScanRounds({ sql, orchestratorFor, log });
+const clearRemains = createRemainsRounds({ sql, orchestratorFor, log });
 const lookAtStacks = createStackRounds({ sql, orchestratorFor, log });
 const secretKey = firstKey(environment.SUPABASE_SECRET_KEYS) ??
   environment.SUPABASE_SERVICE_ROLE_KEY ?? "";
@@ -134,6 +136,7 @@ Deno.serve(async (request) => {
   }
   runtime.EdgeRuntime.waitUntil(measureHealth());
   runtime.EdgeRuntime.waitUntil(scan());
+  runtime.EdgeRuntime.waitUntil(clearRemains());
   runtime.EdgeRuntime.waitUntil(lookAtStacks());
   runtime.EdgeRuntime.waitUntil(removeFiles());
   const joined = running;

@@ -21,7 +21,7 @@ import { NOTHING_OBSERVED, observationOf } from "./observation.ts";
 import { procedures } from "./operations/procedures.ts";
 import { componentOf, overdue } from "./operations/rollout.ts";
 import type { Step, Work } from "./operations/step.ts";
-import type { OperationKind, OperationPlan, Placement, StepRecord } from "./plan.ts";
+import type { Json, OperationKind, OperationPlan, Placement, StepRecord } from "./plan.ts";
 import type { BreakerAnswer, Cluster, Effect, Queue } from "./queue.ts";
 import { createRedactor } from "./redaction.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -100,7 +100,12 @@ async function withoutCluster(lease: Lease, tools: ExecutionTools): Promise<Pass
     return await giveUp(lease, new OperationFailure("DEPLOYMENT_FAILED", message), "worker", tools);
   }
   try {
-    await tools.queue.write(operation, null, [{ is: "complete", result: { removed: false } }]);
+    await tools.queue.write(operation, null, [{
+      is: "complete",
+      result: { removed: false },
+      placement: null,
+      observation: null,
+    }]);
     return "succeeded";
   } catch (error) {
     tools.log("error", "the end of a pass could not be written", { reason: reasonOf(error) });
@@ -124,35 +129,51 @@ async function pass(
   const deadline = Date.parse(operation.started_at ?? operation.created_at) +
     settings.deadlineSeconds * 1000;
 
-  /** What is not written yet, in order. */
-  let effects: Effect[] = [];
+  /** What is not written yet; of a step only the last word. */
+  const unwritten = new Map<string, StepRecord>();
+  let unplaced: Placement | null = null;
   let seen: WorkloadState | null | undefined;
   let unobserved = false;
   let placed = JSON.stringify(placementOf(plan));
 
-  const flush = async (...last: Effect[]) => {
-    if (lease.signal.aborted) throw lease.signal.reason;
-    const all: Effect[] = [...effects];
+  /** What was found out since the last writing, now taken to be written. */
+  const news = () => {
     const nothingNew = seen === null && (plan.deployment.containers ?? []).length === 0;
-    if (unobserved && seen !== undefined && !nothingNew) {
-      all.push({
-        is: "observation",
-        observation: seen === null
-          ? NOTHING_OBSERVED
-          : observationOf(seen, redactor, plan.cluster.agentUrlTemplate),
-      });
-    }
-    if (verdict.ok !== null) all.push({ is: "breaker", ok: verdict.ok, error: verdict.error });
-    effects = [];
+    const observation = !unobserved || seen === undefined || nothingNew
+      ? null
+      : seen === null
+      ? NOTHING_OBSERVED
+      : observationOf(seen, redactor, plan.cluster.agentUrlTemplate);
+    const taken = { steps: [...unwritten.values()], placement: unplaced, observation };
+    const heard: Effect[] = verdict.ok === null
+      ? []
+      : [{ is: "breaker", ok: verdict.ok, error: verdict.error }];
+    unwritten.clear();
+    unplaced = null;
     unobserved = false;
     verdict.ok = null;
-    await queue.write(operation, plan.cluster.id, [...all, ...last]);
+    return { ...taken, heard };
   };
-  /** Only the last word on a step is written. */
-  const record = (step: StepRecord) => {
-    const { name, status, detail } = step;
-    effects = effects.filter((effect) => effect.is !== "step" || effect.name !== name);
-    effects.push({ is: "step", name, status, detail: detail && { ...detail } });
+  const flush = async (...last: Effect[]) => {
+    if (lease.signal.aborted) throw lease.signal.reason;
+    const { steps, placement, observation, heard } = news();
+    const all: Effect[] = [];
+    if (steps.length > 0) all.push({ is: "steps", steps });
+    if (placement !== null) all.push({ is: "placement", placement });
+    if (observation !== null) all.push({ is: "observation", observation });
+    await queue.write(operation, plan.cluster.id, [...all, ...last, ...heard]);
+  };
+  /** The end of the operation is the end of all its steps. */
+  const complete = async (result: { [key: string]: Json | undefined }) => {
+    if (lease.signal.aborted) throw lease.signal.reason;
+    const { placement, observation, heard } = news();
+    await queue.write(operation, plan.cluster.id, [
+      { is: "complete", result, placement, observation },
+      ...heard,
+    ]);
+  };
+  const record = ({ name, status, detail }: StepRecord) => {
+    unwritten.set(name, { name, status, detail: detail && { ...detail } });
   };
 
   let spec: WorkloadSpec | null = null;
@@ -171,8 +192,7 @@ async function pass(
     const text = JSON.stringify(placement);
     if (text === placed) return;
     placed = text;
-    effects = effects.filter((effect) => effect.is !== "placement");
-    effects.push({ is: "placement", placement });
+    unplaced = placement;
   };
   const look = async () => {
     seen = await upstream.inspect(ref, lease.signal);
@@ -247,9 +267,7 @@ async function pass(
       if (step.applies) work.note({ generation: work.spec.revision });
       record(current);
     }
-    // The end of the operation is the end of all its steps.
-    effects = effects.filter((effect) => effect.is !== "step");
-    await flush({ is: "complete", result: procedure.result(work) });
+    await complete(procedure.result(work));
     log("info", "operation succeeded", {
       milliseconds: clock.now() - Date.parse(operation.created_at),
     });

@@ -6,11 +6,16 @@ import type { Json, Operation, OperationPlan, Placement, StepRecord } from "./pl
 
 /** Something to write about a claimed operation; several go in one statement, all or none. */
 export type Effect =
-  | { is: "step"; name: string; status: StepRecord["status"]; detail: StepRecord["detail"] }
+  | { is: "steps"; steps: Pick<StepRecord, "name" | "status" | "detail">[] }
   | { is: "placement"; placement: Placement }
   | { is: "observation"; observation: Observation }
   | { is: "breaker"; ok: boolean; error: string | null }
-  | { is: "complete"; result: { [key: string]: Json | undefined } }
+  | {
+    is: "complete";
+    result: { [key: string]: Json | undefined };
+    placement: Placement | null;
+    observation: Observation | null;
+  }
   | { is: "fail"; failure: Failure }
   | { is: "postpone"; milliseconds: number };
 
@@ -43,10 +48,8 @@ export function createQueue(sql: Sql): Queue {
   const effect = (operation: Operation, clusterId: string | null, item: Effect) => {
     const { id, lease_token: token } = operation;
     switch (item.is) {
-      case "step":
-        return sql`private.record_step(${id}, ${token}, ${item.name}, ${item.status}, ${
-          jsonOrNull(sql, item.detail ?? null)
-        })`;
+      case "steps":
+        return sql`private.record_steps(${id}, ${token}, ${json(sql, item.steps)})`;
       case "placement":
         return sql`private.record_placement(${id}, ${token}, ${json(sql, item.placement)})`;
       case "observation":
@@ -58,7 +61,11 @@ export function createQueue(sql: Sql): Queue {
           breakerName(clusterId ?? "none")
         }, ${item.ok}, ${item.error})`;
       case "complete":
-        return sql`private.complete_operation(${id}, ${token}, ${json(sql, item.result)})`;
+        return sql`private.complete_operation(
+          ${id}, ${token}, ${json(sql, item.result)}, ${jsonOrNull(sql, item.placement)}, ${
+          jsonOrNull(sql, item.observation)
+        }
+        )`;
       case "fail":
         return sql`private.fail_operation(${id}, ${token}, ${
           json(sql, item.failure.error)

@@ -263,14 +263,19 @@ select private.ensure_partitions(now() - interval '7 days', '16 days');
 create function private.write_event(
   agent_id uuid, user_id uuid, event_type text, message text, data jsonb default '{}', operation_id uuid default null
 ) returns uuid
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  written uuid;
+begin
   insert into public.agent_events (agent_id, user_id, event_type, message, data, operation_id, actor_id)
   values (
     write_event.agent_id, write_event.user_id, write_event.event_type, write_event.message, write_event.data,
     write_event.operation_id, (select auth.uid())
-  ) returning id;
+  ) returning id into written;
+  return written;
+end;
 $$;
 comment on function private.write_event is 'Records an event of an agent → its id. Definer: nobody writes the table itself.';
 

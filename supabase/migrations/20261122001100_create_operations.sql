@@ -66,6 +66,7 @@ create table private.operation_queue (
 ) with (fillfactor = 70);
 comment on table private.operation_queue is 'Active operations: when each is due. While leased, run_after is when the lease ends.';
 create index operation_queue_run_after_idx on private.operation_queue (run_after);
+create index operation_queue_cancelled_idx on private.operation_queue (run_after) where cancel_requested;
 
 create table public.dead_letters (
   id uuid primary key default gen_random_uuid(),
@@ -195,9 +196,23 @@ end;
 $$;
 comment on function private.refuse_while_active is 'Raises OPERATION_IN_PROGRESS (409) with {operation_id, kind, state} while an agent or a stack has an active operation. Definer: reads operations.';
 
+create function private.free_at(target_id uuid) returns timestamptz
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return greatest(now(),
+    -- Of what was cancelled: its worker stops when it next renews its lease, at the latest when the lease ends.
+    (select max(q.run_after) from private.operation_queue q join public.operations o on o.id = q.operation_id
+      where (o.agent_id = target_id or o.stack_id = target_id) and q.cancel_requested),
+    (select r.run_after from private.rollout_remains r where r.agent_id = target_id and r.lease_token is not null));
+end;
+$$;
+comment on function private.free_at is
+  'From when on no worker acts for an agent or a stack any more, of which the caller has locked the row: what is queued begins no sooner. Definer: the queue is private.';
+
 create function private.queue_operation(
-  agent_id uuid, user_id uuid, cluster_id uuid, kind text, request jsonb default '{}', run_after timestamptz default now(),
-  stack_id uuid default null
+  agent_id uuid, user_id uuid, cluster_id uuid, kind text, request jsonb default '{}', stack_id uuid default null
 ) returns public.operations
 language plpgsql volatile security definer
 set search_path = ''
@@ -229,7 +244,8 @@ begin
     now() + make_interval(secs => (expected ->> 'median_seconds')::double precision)
   ) returning * into queued;
   if batch_id is null then
-    insert into private.operation_queue (operation_id, run_after) values (queued.id, queue_operation.run_after);
+    insert into private.operation_queue (operation_id, run_after)
+    values (queued.id, private.free_at(coalesce(queue_operation.agent_id, queue_operation.stack_id)));
   end if;
   return queued;
 end;

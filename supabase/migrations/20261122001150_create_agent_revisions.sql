@@ -56,15 +56,17 @@ create trigger revision_environments_forget after delete or update of secret_id 
 -- What is rolled out ---------------------------------------------------------------------------------------------
 
 create function private.agent_definition(agent public.agents, template jsonb) returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'name', agent.name, 'framework', agent.framework, 'model', agent.model, 'system_prompt', agent.system_prompt,
     'settings', agent.settings, 'character', agent.character, 'plugins', agent.plugins, 'platforms', agent.platforms,
     'resources', agent.resources, 'replicas', agent.replicas, 'scaling', agent.scaling, 'portainer', agent.portainer,
     'supabase_config', agent.supabase_config, 'enabled_tools', agent.enabled_tools, 'template', template
   );
+end;
 $$;
 comment on function private.agent_definition is 'What is deployed of an agent, as agent_revisions.definition holds it: what prepare_agent counts generations of.';
 
@@ -86,10 +88,12 @@ comment on function private.newest_template is
   'What an agent runs when it is deployed or updated now: the highest version of its template → {name, version, image, command, port, health_path, labels} | null. Templates of users are for stacks. Definer: users may be denied templates.';
 
 create function private.template_name(agent public.agents) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select coalesce(nullif(agent.portainer ->> 'template', ''), 'eliza-agent-template');
+begin
+  return coalesce(nullif(agent.portainer ->> 'template', ''), 'eliza-agent-template');
+end;
 $$;
 comment on function private.template_name is 'Name of the template that an agent is deployed from.';
 

@@ -180,13 +180,15 @@ $$;
 comment on function private.place_agent is 'Chooses cluster and stack name of an agent → its new deployment. Definer: clients do not write deployments.';
 
 create function private.move_agent(agent_id uuid, status text, deployment_state text) returns void
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
+begin
   update public.agents a set status = move_agent.status, last_activity_at = now()
   where a.id = move_agent.agent_id and (a.status <> move_agent.status or a.last_activity_at is null);
   update public.deployments d set state = move_agent.deployment_state
   where d.agent_id = move_agent.agent_id and d.state <> move_agent.deployment_state;
+end;
 $$;
 comment on function private.move_agent is 'Sets the headline of an agent and the state of its deployment together. Definer: clients set neither to a system state.';
 
@@ -558,13 +560,12 @@ comment on function public.start_agent is
 
 -- Delete ---------------------------------------------------------------------------------------------------------
 
-create function private.cancel_active(target_id uuid) returns timestamptz
+create function private.cancel_active(target_id uuid) returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   active public.operations;
-  free_at timestamptz := now();
   waiting private.operation_queue;
 begin
   -- The queue before the operation, as the worker does.
@@ -580,26 +581,26 @@ begin
     if waiting.lease_token is not null and waiting.run_after > now() then
       -- A worker holds it. It stops when it next renews its lease; at the latest the lease ends.
       update private.operation_queue q set cancel_requested = true where q.operation_id = active.id;
-      free_at := greatest(free_at, waiting.run_after);
     else
       delete from private.operation_queue q where q.operation_id = active.id;
     end if;
   end loop;
-  return free_at;
 end;
 $$;
 comment on function private.cancel_active is
-  'Cancels the active operation of an agent or a stack → from when on no worker acts for it any more. Definer: clients write no operations.';
+  'Cancels the active operation of an agent or a stack; free_at tells when its worker has stopped. Definer: clients write no operations.';
 
 create function private.queue_teardown(agent public.agents, placed public.deployments) returns public.operations
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
+begin
+  perform private.cancel_active(agent.id);
   -- The user may be gone already, when the agent goes with them.
-  select private.queue_operation(agent.id, (select u.id from auth.users u where u.id = agent.user_id), placed.cluster_id, 'delete',
+  return private.queue_operation(agent.id, (select u.id from auth.users u where u.id = agent.user_id), placed.cluster_id, 'delete',
     jsonb_build_object('stack_id', placed.stack_id, 'stack_name', placed.stack_name, 'namespace', placed.namespace,
-      'endpoint_id', placed.endpoint_id, 'orchestrator', placed.orchestrator),
-    private.cancel_active(agent.id));
+      'endpoint_id', placed.endpoint_id, 'orchestrator', placed.orchestrator));
+end;
 $$;
 comment on function private.queue_teardown is
   'Queues the removal of an agent''s stack; the operation itself says where that is, for the agent may be gone by then. Definer: clients write no operations.';

@@ -62,6 +62,23 @@ end;
 $$;
 comment on function private.renew_lease is 'Prolongs a lease → held, cancelled (stop, then release_operation) or lost (stop and write nothing). Definer: called by the worker.';
 
+create function private.begin_what_waited(target_id uuid) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update private.operation_queue q set run_after = now()
+  from public.operations o
+  where (o.agent_id = target_id or o.stack_id = target_id) and o.state = 'queued'
+    and q.operation_id = o.id and q.lease_token is null and q.run_after > now();
+  if found then
+    perform private.wake_worker();
+  end if;
+end;
+$$;
+comment on function private.begin_what_waited is
+  'Lets an operation begin that waited for another worker''s end (free_at). Definer: called by the worker.';
+
 create function private.release_operation(operation_id uuid, lease_token uuid) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -70,12 +87,8 @@ begin
   delete from private.operation_queue q
   where q.operation_id = release_operation.operation_id and q.lease_token = release_operation.lease_token and q.cancel_requested;
   if found then
-    update private.operation_queue q set run_after = now()
-    from public.operations waiting, public.operations cancelled
-    where cancelled.id = release_operation.operation_id
-      and (waiting.agent_id = cancelled.agent_id or waiting.stack_id = cancelled.stack_id)
-      and waiting.state = 'queued' and q.operation_id = waiting.id and q.lease_token is null;
-    perform private.wake_worker();
+    perform private.begin_what_waited(coalesce(o.agent_id, o.stack_id))
+    from public.operations o where o.id = release_operation.operation_id;
   end if;
 end;
 $$;
@@ -88,11 +101,13 @@ as $$
 declare
   held public.operations;
 begin
+  select * into held from public.operations o where o.id = hold_lease.operation_id;
   -- The order in which commands lock them: agent, queue, operation, batch.
-  perform from public.agents a join public.operations o on o.agent_id = a.id
-  where o.id = hold_lease.operation_id for no key update of a;
-  perform from public.stacks s join public.operations o on o.stack_id = s.id
-  where o.id = hold_lease.operation_id for no key update of s;
+  if held.stack_id is null then
+    perform from public.agents a where a.id = held.agent_id for no key update;
+  else
+    perform from public.stacks s where s.id = held.stack_id for no key update;
+  end if;
   perform from private.operation_queue q
   where q.operation_id = hold_lease.operation_id and q.lease_token = hold_lease.lease_token and not q.cancel_requested
   for update;
@@ -151,10 +166,11 @@ comment on function private.operation_plan is
   'All the worker needs to carry out an operation → {operation, agent | null, deployment, cluster with credential | null, template | null, environment, deadline}. Holds secrets: never to be logged. Definer: called by the worker.';
 
 create function private.marked_steps(steps jsonb, statuses text[], status text, step text default null, detail jsonb default null) returns jsonb
-language sql volatile
+language plpgsql volatile
 set search_path = ''
 as $$
-  select jsonb_agg(case
+begin
+  return (select jsonb_agg(case
       when marked_steps.step <> s.value ->> 'name' or not s.value ->> 'status' = any (statuses) then s.value
       else s.value || jsonb_build_object('status', marked_steps.status)
         || case when marked_steps.status in ('in_progress', 'completed') and not s.value ? 'started_at'
@@ -163,32 +179,74 @@ as $$
              then jsonb_build_object('completed_at', clock_timestamp()) else '{}' end
         || case when marked_steps.detail is not null then jsonb_build_object('detail', marked_steps.detail) else '{}' end
     end order by s.ordinality)
-  from jsonb_array_elements(marked_steps.steps) with ordinality s;
+  from jsonb_array_elements(marked_steps.steps) with ordinality s);
+end;
 $$;
 comment on function private.marked_steps is
   'Steps of an operation of which those in one of the statuses, or of these the one of a name, have come to another status now.';
 
-create function private.record_step(operation_id uuid, lease_token uuid, step text, status text, detail jsonb default null) returns void
+create function private.record_steps(operation_id uuid, lease_token uuid, steps jsonb) returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   held public.operations := private.hold_lease(operation_id, lease_token);
-  new_steps constant jsonb := private.marked_steps(
-    held.steps, array['pending', 'in_progress', 'completed', 'failed'], record_step.status, record_step.step, record_step.detail);
-  finished constant integer := jsonb_array_length(jsonb_path_query_array(new_steps, '$[*] ? (@.status == "completed")'));
+  new_steps jsonb := held.steps;
+  begun boolean := false;
+  step jsonb;
 begin
+  for step in select s.value from jsonb_array_elements(record_steps.steps) s loop
+    new_steps := private.marked_steps(new_steps, array['pending', 'in_progress', 'completed', 'failed'],
+      step ->> 'status', step ->> 'name', nullif(step -> 'detail', 'null'));
+    begun := begun or step ->> 'status' = 'in_progress';
+  end loop;
   update public.operations o
-  set steps = new_steps, progress = least(99, 100 * finished / greatest(jsonb_array_length(new_steps), 1))
+  set steps = new_steps, progress = least(99, 100
+    * jsonb_array_length(jsonb_path_query_array(new_steps, '$[*] ? (@.status == "completed")')) / greatest(jsonb_array_length(new_steps), 1))
   where o.id = held.id and o.steps is distinct from new_steps;
-  if held.kind = 'deploy' and record_step.status = 'in_progress' then
+  if held.kind = 'deploy' and begun then
     perform private.move_agent(held.agent_id, 'deploying', 'deploying');
   elsif held.kind = 'deploy_stack' then
     update public.stacks s set state = 'deploying' where s.id = held.stack_id and s.state = 'queued';
   end if;
 end;
 $$;
-comment on function private.record_step is 'Records how far an operation is: step → pending, in_progress, completed or failed. Definer: called by the worker.';
+comment on function private.record_steps is
+  'Records how far an operation is: [{name, status: pending | in_progress | completed | failed, detail}]. Definer: called by the worker.';
+
+create function private.with_placement(placed public.deployments, placement jsonb) returns public.deployments
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  placed.stack_id := coalesce(placement ->> 'stack_id', placed.stack_id);
+  placed.stack_name := coalesce(placement ->> 'stack_name', placed.stack_name);
+  placed.namespace := coalesce(placement ->> 'namespace', placed.namespace);
+  placed.endpoint_id := coalesce((placement ->> 'endpoint_id')::int, placed.endpoint_id);
+  placed.orchestrator := coalesce(placement ->> 'orchestrator', placed.orchestrator);
+  placed.url := coalesce(placement ->> 'url', placed.url);
+  placed.console_url := coalesce(placement ->> 'console_url', placed.console_url);
+  return placed;
+end;
+$$;
+comment on function private.with_placement is 'A deployment with where its stack is. See record_placement.';
+
+create function private.store_deployment(placed public.deployments) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update public.deployments d set
+    stack_id = placed.stack_id, stack_name = placed.stack_name, namespace = placed.namespace, endpoint_id = placed.endpoint_id,
+    orchestrator = placed.orchestrator, url = placed.url, console_url = placed.console_url, state = placed.state, error = placed.error,
+    revision = placed.revision, observed_generation = placed.observed_generation, replicas_desired = placed.replicas_desired,
+    replicas_ready = placed.replicas_ready, containers = placed.containers, services = placed.services, health = placed.health,
+    deployed_at = placed.deployed_at, last_checked_at = placed.last_checked_at
+  where d.id = placed.id;
+end;
+$$;
+comment on function private.store_deployment is
+  'Writes a deployment that the caller has locked: all that was found out of it in one change, of which clients hear once. Definer: clients write no deployments.';
 
 create function private.record_placement(operation_id uuid, lease_token uuid, placement jsonb) returns void
 language plpgsql volatile security definer
@@ -196,24 +254,17 @@ set search_path = ''
 as $$
 declare
   held public.operations := private.hold_lease(operation_id, lease_token);
+  placed public.deployments;
 begin
   if held.stack_id is not null then
     perform private.place_stack(held.stack_id, placement);
     return;
   end if;
-  update public.deployments d set
-    stack_id = coalesce(placement ->> 'stack_id', d.stack_id),
-    stack_name = coalesce(placement ->> 'stack_name', d.stack_name),
-    namespace = coalesce(placement ->> 'namespace', d.namespace),
-    endpoint_id = coalesce((placement ->> 'endpoint_id')::int, d.endpoint_id),
-    orchestrator = coalesce(placement ->> 'orchestrator', d.orchestrator),
-    url = coalesce(placement ->> 'url', d.url),
-    console_url = coalesce(placement ->> 'console_url', d.console_url)
-  where d.agent_id = held.agent_id;
+  select * into placed from public.deployments d where d.agent_id = held.agent_id for update;
+  perform private.store_deployment(private.with_placement(placed, placement));
   -- From here on there are containers whose logs and health can be read.
   if held.kind <> 'delete' then
-    insert into private.collections (agent_id, cluster_id)
-    select d.agent_id, d.cluster_id from public.deployments d where d.agent_id = held.agent_id
+    insert into private.collections (agent_id, cluster_id) select placed.agent_id, placed.cluster_id where placed.id is not null
     on conflict (agent_id) do nothing;
   end if;
 end;
@@ -248,7 +299,9 @@ $$;
 comment on function private.forget_containers is
   'Removes what names the containers of an agent whose containers are removed; figures by minute and hour stay. Definer: called by the worker.';
 
-create function private.complete_operation(operation_id uuid, lease_token uuid, result jsonb) returns void
+create function private.complete_operation(
+  operation_id uuid, lease_token uuid, result jsonb, placement jsonb default null, observation jsonb default null
+) returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -270,6 +323,8 @@ begin
   delete from private.operation_queue q where q.operation_id = held.id;
 
   if held.stack_id is not null then
+    perform private.place_stack(held.stack_id, placement) where placement is not null;
+    perform private.observe_stack(held.stack_id, observation) where observation is not null;
     perform private.complete_stack(held);
     return;
   end if;
@@ -286,19 +341,31 @@ begin
     return;
   end if;
 
-  update public.deployments d set
-    state = ended,
-    -- What went back by itself still says why.
-    error = case when held.kind = 'rollback' and (held.request ->> 'automatic')::boolean then d.error end,
-    revision = coalesce(rolled_out.revision, d.revision),
-    observed_generation = case when held.kind = 'stop' then d.observed_generation else (held.request ->> 'generation')::bigint end,
-    replicas_desired = target.replicas,
-    replicas_ready = case when held.kind = 'stop' then 0 else d.replicas_ready end,
-    deployed_at = case when rolled_out.id is not null or held.kind = 'start' then clock_timestamp() else d.deployed_at end
-  where d.agent_id = held.agent_id returning * into placed;
+  select * into placed from public.deployments d where d.agent_id = held.agent_id for update;
+  placed := private.with_observation(private.with_placement(placed, placement), observation);
+  placed.state := ended;
+  placed.replicas_desired := target.replicas;
+  if held.kind = 'stop' then
+    placed.replicas_ready := 0;
+  else
+    placed.observed_generation := (held.request ->> 'generation')::bigint;
+  end if;
+  -- What went back by itself still says why.
+  if not (held.kind = 'rollback' and coalesce((held.request ->> 'automatic')::boolean, false)) then
+    placed.error := null;
+  end if;
+  if rolled_out.id is not null then
+    placed.revision := rolled_out.revision;
+  end if;
+  if rolled_out.id is not null or held.kind = 'start' then
+    placed.deployed_at := clock_timestamp();
+  end if;
+  perform private.store_deployment(placed);
   update public.agents a set status = case when held.kind = 'stop' then 'stopped' else 'deployed' end, last_activity_at = now()
   where a.id = held.agent_id;
-  update private.collections c set next_at = now() where c.agent_id = held.agent_id;
+  insert into private.collections (agent_id, cluster_id)
+  select placed.agent_id, placed.cluster_id where placed.stack_id is not null
+  on conflict (agent_id) do update set next_at = now();
   perform private.write_event(held.agent_id, target.user_id,
     case held.kind when 'deploy' then 'DEPLOYED' when 'update' then 'UPDATED' when 'rollback' then 'ROLLED_BACK' when 'scale' then 'SCALED'
       when 'restart' then 'RESTARTED' when 'stop' then 'STOPPED' else 'STARTED' end,
@@ -311,7 +378,7 @@ begin
 end;
 $$;
 comment on function private.complete_operation is
-  'Ends an operation that worked: states of agent and deployment, event, and an update when the agent changed meanwhile. Definer: called by the worker.';
+  'Ends an operation that worked: states of agent and deployment with where it is and what was seen of it last (record_placement, observe_deployment), event, and an update when the agent changed meanwhile. Definer: called by the worker.';
 
 create function private.fail_operation(
   operation_id uuid, lease_token uuid, error jsonb, retryable boolean, retry_after interval default null
@@ -368,6 +435,7 @@ begin
   if not followed then
     insert into public.dead_letters (operation_id, agent_id, stack_id, user_id, kind, error, attempts)
     values (held.id, held.agent_id, held.stack_id, held.user_id, held.kind, fail_operation.error, attempt);
+    perform private.queue_rollout_remains(held.agent_id);
   end if;
   if held.stack_id is not null then
     return 'failed';
@@ -442,24 +510,16 @@ comment on function public.retry_dead_letter is
 
 -- Observation and collection -------------------------------------------------------------------------------------
 
-create function private.observe_deployment(agent_id uuid, observation jsonb) returns boolean
+create function private.with_observation(placed public.deployments, observation jsonb) returns public.deployments
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  placed public.deployments;
   seen record;
-  changed boolean;
 begin
-  if observation ? 'autoscaler' then
-    -- Before the lock below: agents are locked before their deployments.
-    perform private.observe_autoscaler(agent_id, observation -> 'autoscaler');
+  if observation is null or placed.id is null then
+    return placed;
   end if;
-  select * into placed from public.deployments d where d.agent_id = observe_deployment.agent_id for update;
-  if placed.id is null then
-    return false;
-  end if;
-
   for seen in
     select coalesce(n.value, '{}') as now_is, o.value as was
     from jsonb_array_elements(coalesce(observation -> 'containers', placed.containers)) n
@@ -495,20 +555,41 @@ begin
     ) e order by e.position;
   end loop;
 
-  changed := (placed.replicas_ready, placed.containers, placed.services, placed.url, placed.health ->> 'status', placed.health -> 'checks' )
-    is distinct from (
-      coalesce((observation ->> 'replicas_ready')::int, placed.replicas_ready), coalesce(observation -> 'containers', placed.containers),
-      coalesce(observation -> 'services', placed.services), coalesce(observation ->> 'url', placed.url),
-      coalesce(observation #>> '{health,status}', placed.health ->> 'status'), coalesce(observation #> '{health,checks}', placed.health -> 'checks'));
+  placed.replicas_ready := coalesce((observation ->> 'replicas_ready')::int, placed.replicas_ready);
+  placed.containers := coalesce(observation -> 'containers', placed.containers);
+  placed.services := coalesce(observation -> 'services', placed.services);
+  placed.health := coalesce(observation -> 'health', placed.health);
+  placed.url := coalesce(observation ->> 'url', placed.url);
+  placed.last_checked_at := now();
+  return placed;
+end;
+$$;
+comment on function private.with_observation is
+  'A deployment with what was seen of it; each difference of its containers is written as an event. See observe_deployment. Definer: nobody writes events themselves.';
+
+create function private.observe_deployment(agent_id uuid, observation jsonb) returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  placed public.deployments;
+  seen public.deployments;
+  changed boolean;
+begin
+  if observation ? 'autoscaler' then
+    -- Before the lock below: agents are locked before their deployments.
+    perform private.observe_autoscaler(agent_id, observation -> 'autoscaler');
+  end if;
+  select * into placed from public.deployments d where d.agent_id = observe_deployment.agent_id for update;
+  if placed.id is null then
+    return false;
+  end if;
+
+  seen := private.with_observation(placed, observation);
+  changed := (placed.replicas_ready, placed.containers, placed.services, placed.url, placed.health ->> 'status', placed.health -> 'checks')
+    is distinct from (seen.replicas_ready, seen.containers, seen.services, seen.url, seen.health ->> 'status', seen.health -> 'checks');
   if changed or placed.last_checked_at is null or placed.last_checked_at < now() - interval '30 seconds' then
-    update public.deployments d set
-      replicas_ready = coalesce((observation ->> 'replicas_ready')::int, d.replicas_ready),
-      containers = coalesce(observation -> 'containers', d.containers),
-      services = coalesce(observation -> 'services', d.services),
-      health = coalesce(observation -> 'health', d.health),
-      url = coalesce(observation ->> 'url', d.url),
-      last_checked_at = now()
-    where d.id = placed.id;
+    perform private.store_deployment(seen);
   end if;
   if changed and not coalesce(observation -> 'containers', placed.containers) @> '[{"status": "running"}]' then
     -- Where nothing runs nothing is used: what was measured last is the past.

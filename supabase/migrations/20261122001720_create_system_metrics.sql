@@ -56,10 +56,12 @@ create table private.count_changes (
 comment on table private.count_changes is 'What the counts changed by since they were folded. It is only added to, and read whole.';
 
 create function private.is_stopped_on_purpose(state text) returns boolean
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select state in ('stopping', 'stopped', 'deleting');
+begin
+  return state in ('stopping', 'stopped', 'deleting');
+end;
 $$;
 comment on function private.is_stopped_on_purpose is 'Whether containers of a deployment in this state end because they were told to.';
 
@@ -189,7 +191,7 @@ begin
   end if;
   -- Mostly the state alone changes, which makes another fate of containers only on the way to a stop and back.
   if before.containers is distinct from after.containers
-    or private.is_stopped_on_purpose(before.state) <> private.is_stopped_on_purpose(after.state) and after.containers <> '[]'
+    or after.containers <> '[]' and private.is_stopped_on_purpose(before.state) <> private.is_stopped_on_purpose(after.state)
   then
     insert into private.count_changes (name, change)
     select c.name, sum(c.change) from (

@@ -98,12 +98,7 @@ begin
     returning w.operation_id
   ), queued as (
     insert into private.operation_queue (operation_id, run_after)
-    -- A deletion begins when no worker acts any more for what it cancelled.
-    select n.operation_id, greatest(now(), (
-      select max(q.run_after) from private.operation_queue q
-      join public.operations c on c.id = q.operation_id
-      where c.agent_id = o.agent_id and q.cancel_requested
-    ))
+    select n.operation_id, private.free_at(o.agent_id)
     from next n join public.operations o on o.id = n.operation_id
     returning operation_id
   )

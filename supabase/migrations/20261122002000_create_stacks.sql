@@ -895,14 +895,17 @@ comment on function public.update_stack is
   'Changes a stack and rolls it out; when that fails it goes back to what ran before. changes: {template, template_version, environment {NAME: value | null} (merged), labels (all of them)} → {stack, operation | null when nothing differs, cluster, changes {template, services {added, removed, changed [{name, replicas, image, fields}]}, environment, labels, networks, volumes}}. Errors: VALIDATION_ERROR 400, PERMISSION_DENIED 403, NOT_FOUND 404, OPERATION_IN_PROGRESS, INVALID_STATE 409, RESOURCE_LIMIT_EXCEEDED 429.';
 
 create function private.queue_stack_teardown(stack public.stacks) returns public.operations
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = ''
 as $$
+begin
+  perform private.cancel_active(stack.id);
   -- The user may be gone already, when the stack goes with them.
-  select private.queue_operation(null, (select u.id from auth.users u where u.id = stack.user_id), stack.cluster_id, 'delete_stack',
+  return private.queue_operation(null, (select u.id from auth.users u where u.id = stack.user_id), stack.cluster_id, 'delete_stack',
     jsonb_build_object('stack_id', stack.portainer_stack_id, 'stack_name', stack.stack_name, 'endpoint_id', stack.endpoint_id,
       'orchestrator', stack.orchestrator),
-    private.cancel_active(stack.id), stack_id => stack.id);
+    stack_id => stack.id);
+end;
 $$;
 comment on function private.queue_stack_teardown is
   'Queues the removal of a stack from its cluster; the operation itself says where that is, for the row may be gone by then. Definer: clients write no operations.';

@@ -101,10 +101,11 @@ create trigger reporting_keys_forget after delete on private.reporting_keys
   for each row execute function private.forget_secret();
 
 create function private.agent_environment(agent_id uuid) returns jsonb
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select coalesce((
+begin
+  return coalesce((
       select jsonb_strip_nulls(jsonb_build_object(
         'AGENT_LAUNCHPAD_URL', coalesce(private.setting('reports', 'url') #>> '{}',
           (select max(u.decrypted_secret) || '/functions/v1' from vault.decrypted_secrets u where u.name = 'project_url')),
@@ -116,6 +117,7 @@ as $$
       select s.decrypted_secret::jsonb from private.agent_environments e join vault.decrypted_secrets s on s.id = e.secret_id
       where e.agent_id = agent_environment.agent_id
     ), '{}');
+end;
 $$;
 comment on function private.agent_environment is
   'Environment of an agent''s containers: what its owner set, over the variables by which it reports. Holds secrets: never to be logged. Definer: Vault is closed to clients.';

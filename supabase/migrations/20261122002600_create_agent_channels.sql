@@ -122,7 +122,11 @@ declare
 begin
   if tg_table_name = 'deployments' then
     placed := new;
-    select * into target from public.agents a where a.id = new.agent_id;
+    -- Of most agents nobody hears more than the broadcasts.
+    select * into target from public.agents a where a.id = new.agent_id and a.supabase_config ? 'real_time';
+    if target.id is null then
+      return null;
+    end if;
   elsif tg_op = 'DELETE' then
     target := old;
   else
@@ -149,10 +153,11 @@ $$;
 comment on function private.tell_agent_status is
   'Trigger: agent_status_update {agent_id, status, deployment: {state, replicas: {desired, running}, health, error (its code)} | null, timestamp} on agent_status. Definer: clients do not write realtime.messages.';
 create trigger agents_tell_status after update on public.agents
-  for each row when (old.status is distinct from new.status or old.deleted_at is distinct from new.deleted_at)
+  for each row when ((old.status is distinct from new.status or old.deleted_at is distinct from new.deleted_at)
+    and (old.supabase_config ? 'real_time' or new.supabase_config ? 'real_time'))
   execute function private.tell_agent_status();
 create trigger agents_tell_removal after delete on public.agents
-  for each row execute function private.tell_agent_status();
+  for each row when (old.supabase_config ? 'real_time') execute function private.tell_agent_status();
 create trigger deployments_tell_status after update on public.deployments
   for each row when (old.state is distinct from new.state or old.replicas_ready is distinct from new.replicas_ready
     or old.health ->> 'status' is distinct from new.health ->> 'status')
