@@ -54,6 +54,11 @@ export async function executeOperation(lease: Lease, tools: ExecutionTools): Pro
     attempt: operation.attempts,
     request_id: operation.request_id,
   });
+  if (operation.losses >= tools.settings.maxLosses) {
+    const message = "The worker ended each time that it took the operation up";
+    const failure = new OperationFailure("INTERNAL_ERROR", message, { losses: operation.losses });
+    return await giveUp(lease, failure, "worker", { ...tools, log });
+  }
   let fetched: Awaited<ReturnType<Queue["plan"]>>;
   try {
     fetched = await tools.queue.plan(operation);
@@ -155,7 +160,7 @@ async function pass(
     return { ...taken, heard };
   };
   const flush = async (...last: Effect[]) => {
-    if (lease.signal.aborted) throw lease.signal.reason;
+    lease.assertHeld();
     const { steps, placement, observation, heard } = news();
     const all: Effect[] = [];
     if (steps.length > 0) all.push({ is: "steps", steps });
@@ -165,7 +170,7 @@ async function pass(
   };
   /** The end of the operation is the end of all its steps. */
   const complete = async (result: { [key: string]: Json | undefined }) => {
-    if (lease.signal.aborted) throw lease.signal.reason;
+    lease.assertHeld();
     const { placement, observation, heard } = news();
     await queue.write(operation, plan.cluster.id, [
       { is: "complete", result, placement, observation },
@@ -227,6 +232,7 @@ async function pass(
       step.detail = { ...step.detail, call, called_at: timeOf(clock), returned: false };
       record(step);
       await flush();
+      lease.assertHeld();
       const result = await make();
       step.detail = { ...step.detail, returned: true };
       record(step);

@@ -8,12 +8,20 @@ import type { Queue } from "./queue.ts";
 export interface Lease {
   readonly operation: Operation;
   readonly signal: AbortSignal;
+  /**
+   * Asked right before whatever has lasting effects: a process that was stopped for a while must not go on as if no time
+   * had passed.
+   *
+   * @throws {LeaseLost} or {@link OperationCancelled} or what else ended it
+   */
+  assertHeld(): void;
   release(): void;
 }
 
 /** Keeps the leases of one worker alive, all in one statement, and tells the ones that ended. */
 export interface Leases {
-  hold(operation: Operation): Lease;
+  /** @param since when it was asked for, by the worker's clock: no later than its lease began */
+  hold(operation: Operation, since: number): Lease;
   /** Renews now: a cancellation is noticed at once, not at the next turn. */
   check(): Promise<void>;
   /** Aborts everything held with `reason`. */
@@ -64,17 +72,18 @@ export function createLeases(
 
   return {
     check,
-    hold(operation) {
+    hold(operation, since) {
       const abort = new AbortController();
-      held.set(operation.lease_token, {
-        operation,
-        abort,
-        until: clock.now() + leaseSeconds() * 1000,
-      });
+      const entry = { operation, abort, until: since + leaseSeconds() * 1000 };
+      held.set(operation.lease_token, entry);
       void keep();
       return {
         operation,
         signal: abort.signal,
+        assertHeld: () => {
+          if (clock.now() >= entry.until) abort.abort(new LeaseLost("not renewed in time"));
+          abort.signal.throwIfAborted();
+        },
         release: () => held.delete(operation.lease_token),
       };
     },

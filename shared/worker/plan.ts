@@ -40,6 +40,8 @@ export interface Operation {
   attempts: number;
   max_attempts: number;
   lease_token: string;
+  /** How often in a row its worker was gone when its lease ended. */
+  losses: number;
   request_id: string | null;
   created_at: string;
   started_at: string | null;

@@ -39,6 +39,8 @@ export interface Queue {
   giveBack(operation: Operation): Promise<void>;
   /** Begin of the newest call that another operation on this agent or stack did not see the end of. */
   cutOffCall(operation: Operation): Promise<Date | null>;
+  /** Milliseconds since the epoch, by the database's clock. */
+  now(): Promise<number>;
   /** Milliseconds until the next operation and the next look at a deployment are due; null when none is. */
   nextDue(): Promise<{ operation: number | null; look: number | null }>;
 }
@@ -126,6 +128,12 @@ export function createQueue(sql: Sql): Queue {
     },
     giveBack: async (operation) => {
       await sql`select private.release_operation(${operation.id}, ${operation.lease_token})`;
+    },
+    now: async () => {
+      const [row] = await sql<{ now: number }[]>`
+        select extract(epoch from clock_timestamp())::double precision * 1000 as now
+      `;
+      return row!.now;
     },
     nextDue: async () => {
       // In the order of an index each: the time that counts is that of the first row.

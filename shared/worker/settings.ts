@@ -6,6 +6,8 @@ export interface WorkerSettings {
   concurrency: number;
   /** How long a claimed operation belongs to a worker that shows no sign of life. */
   leaseSeconds: number;
+  /** How often in a row an operation may have ended its worker before it is given up. */
+  maxLosses: number;
   /** Time an operation may wait for containers to become ready. */
   deadlineSeconds: number;
   /** How long a call that was cut off may still be at work upstream before it is made again. */
@@ -36,6 +38,7 @@ export interface WorkerSettings {
 const DEFAULTS: WorkerSettings = {
   concurrency: 8,
   leaseSeconds: 15,
+  maxLosses: 8,
   deadlineSeconds: 900,
   settleSeconds: 10,
   removalSettleSeconds: 60,
@@ -55,6 +58,7 @@ const DEFAULTS: WorkerSettings = {
 const ROWS: Record<keyof WorkerSettings, [category: string, key: string]> = {
   concurrency: ["operations", "concurrency"],
   leaseSeconds: ["operations", "lease_seconds"],
+  maxLosses: ["operations", "max_losses"],
   deadlineSeconds: ["operations", "deadline_seconds"],
   settleSeconds: ["operations", "settle_seconds"],
   removalSettleSeconds: ["operations", "removal_settle_seconds"],

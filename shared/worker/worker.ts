@@ -55,7 +55,10 @@ const SHORTEST_WAIT_MS = 20;
 /** Engine of the worker function; everything it touches is passed in. */
 export function createWorker(options: WorkerOptions): Worker {
   const { sql, orchestratorFor, log } = options;
-  const clock = options.clock ?? systemClock;
+  const ownClock = options.clock ?? systemClock;
+  let behindMs = 0;
+  /** The database's time: what others wrote down is compared with it, whichever machine they ran on. */
+  const clock: Clock = { now: () => ownClock.now() + behindMs, sleep: ownClock.sleep };
   const name = options.name ?? `worker-${crypto.randomUUID()}`;
   const queue = createQueue(sql);
   const store = createCollectionStore(sql, name);
@@ -72,6 +75,9 @@ export function createWorker(options: WorkerOptions): Worker {
   };
 
   async function run(budget: RunBudget): Promise<RunSummary> {
+    stopping = false;
+    const [tuned] = await Promise.all([readSettings(sql), followDatabaseClock()]);
+    settings = tuned;
     const until = clock.now() + budget.wallMs;
     const ending = new AbortController();
     const summary: RunSummary = {
@@ -82,10 +88,9 @@ export function createWorker(options: WorkerOptions): Worker {
     const passes = new Set<Promise<void>>();
     const looks = new Set<Promise<void>>();
     const looksOf = new Map<string, number>();
-    settings = await readSettings(sql);
 
-    const begin = (operation: Operation) => {
-      const lease = leases.hold(operation);
+    const begin = (operation: Operation, since: number) => {
+      const lease = leases.hold(operation, since);
       const pass = executeOperation(lease, { queue, orchestratorFor, clock, log, settings })
         .then((result) => void summary.passes[result]++)
         .catch((error) => log("error", "a pass broke", { reason: String(error) }))
@@ -110,19 +115,19 @@ export function createWorker(options: WorkerOptions): Worker {
       summary.looks++;
     };
 
-    stopping = false;
     let lookAgainAt = 0;
     while (!stopping && clock.now() < until) {
       rung = false;
       bell = new AbortController();
       const freePasses = settings.concurrency - passes.size;
       const freeLooks = clock.now() >= lookAgainAt ? settings.collections - looks.size : 0;
+      const since = clock.now();
       const [operations, collections] = await Promise.all([
         freePasses > 0 ? queue.claim(name, settings.leaseSeconds, freePasses) : [],
         freeLooks > 0 ? store.claim(freeLooks, settings.collectionTimeoutSeconds * 2) : [],
       ]);
       if (freeLooks > 0) lookAgainAt = clock.now() + LOOKS_EVERY_MS;
-      operations.forEach(begin);
+      for (const operation of operations) begin(operation, since);
       collections.forEach(look);
       if (rung) continue;
 
@@ -143,6 +148,15 @@ export function createWorker(options: WorkerOptions): Worker {
     const due = stopping || clock.now() >= until ? await nextDue(0) : null;
     summary.more = due !== null && due <= budget.idleMs;
     return summary;
+  }
+
+  async function followDatabaseClock(): Promise<void> {
+    const before = ownClock.now();
+    const now = await queue.now();
+    behindMs = Math.round(now - (before + ownClock.now()) / 2);
+    if (Math.abs(behindMs) > 5000) {
+      log("warn", "this machine's clock differs from the database's", { behind_ms: behindMs });
+    }
   }
 
   /** Milliseconds until this worker has something to do, its looks not before `lookAgainAt`; null: nothing at all. */

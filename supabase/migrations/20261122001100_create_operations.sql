@@ -54,18 +54,26 @@ create unique index operations_one_active_per_stack_idx on public.operations (st
 create index operations_stack_id_idx on public.operations (stack_id, created_at desc) where stack_id is not null;
 create index operations_agent_id_idx on public.operations (agent_id, created_at desc);
 create index operations_user_id_idx on public.operations (user_id, created_at desc);
+create index operations_active_user_id_idx on public.operations (user_id) where state in ('queued', 'running');
 create index operations_durations_idx on public.operations (cluster_id, kind, finished_at desc) where state = 'succeeded';
 create index operations_finished_at_idx on public.operations (finished_at) where finished_at is not null;
 
 create table private.operation_queue (
   operation_id uuid primary key references public.operations (id) on delete cascade,
   run_after timestamptz not null default now(),
+  turn timestamptz not null default now(),
   lease_token uuid,
   leased_by text,
+  losses integer not null default 0,
   cancel_requested boolean not null default false
 ) with (fillfactor = 70);
 comment on table private.operation_queue is 'Active operations: when each is due. While leased, run_after is when the lease ends.';
+comment on column private.operation_queue.turn is
+  'Of what is due, what comes first: when it was queued, and later for each operation that its owner had there already, so that nobody waits behind all of another''s.';
+comment on column private.operation_queue.losses is
+  'How often in a row its lease ended with the worker gone: what ends its worker each time must not do so for ever.';
 create index operation_queue_run_after_idx on private.operation_queue (run_after);
+create index operation_queue_turn_idx on private.operation_queue (turn);
 create index operation_queue_cancelled_idx on private.operation_queue (run_after) where cancel_requested;
 
 create table public.dead_letters (
@@ -211,6 +219,21 @@ $$;
 comment on function private.free_at is
   'From when on no worker acts for an agent or a stack any more, of which the caller has locked the row: what is queued begins no sooner. Definer: the queue is private.';
 
+create function private.turn_of(owner uuid, ahead integer) returns timestamptz
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  queued constant bigint := (
+    select count(*) from public.operations o join private.operation_queue q on q.operation_id = o.id
+    where o.user_id = owner and o.state in ('queued', 'running'));
+begin
+  return now() + (queued + ahead) * make_interval(secs => (private.setting('operations', 'turn_seconds'))::double precision);
+end;
+$$;
+comment on function private.turn_of is
+  'When the turn of an operation comes that is queued now, ahead being how many of its owner''s are queued together with it and before it. Definer: the queue is private.';
+
 create function private.queue_operation(
   agent_id uuid, user_id uuid, cluster_id uuid, kind text, request jsonb default '{}', stack_id uuid default null
 ) returns public.operations
@@ -244,8 +267,9 @@ begin
     now() + make_interval(secs => (expected ->> 'median_seconds')::double precision)
   ) returning * into queued;
   if batch_id is null then
-    insert into private.operation_queue (operation_id, run_after)
-    values (queued.id, private.free_at(coalesce(queue_operation.agent_id, queue_operation.stack_id)));
+    insert into private.operation_queue (operation_id, run_after, turn)
+    values (queued.id, private.free_at(coalesce(queue_operation.agent_id, queue_operation.stack_id)),
+      private.turn_of(queue_operation.user_id, 0));
   end if;
   return queued;
 end;

@@ -8,6 +8,9 @@ returns table (operation jsonb, lease_token uuid)
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  base constant integer := (private.setting('operations', 'backoff_base_seconds'))::int;
+  longest constant integer := (private.setting('operations', 'backoff_max_seconds'))::int;
 begin
   -- A cancelled operation whose worker never gave it back: its lease is over, nobody acts for it.
   delete from private.operation_queue q where q.operation_id in (
@@ -16,31 +19,38 @@ begin
 
   return query
   with due as (
-    select q.operation_id from private.operation_queue q
+    select q.operation_id, q.lease_token is not null as lost, q.lease_token is not null and q.losses > 0 as lost_again
+    from private.operation_queue q
     join public.operations o on o.id = q.operation_id
     where q.run_after <= now() and not q.cancel_requested and o.state in ('queued', 'running')
-    order by q.run_after limit max_operations
+    order by q.turn limit max_operations
     -- Of both, so that it waits for nobody: who cancels holds the operation before the queue's row is there.
     for update of q skip locked for no key update of o skip locked
   ), leased as (
-    update private.operation_queue q
-    set run_after = clock_timestamp() + lease, lease_token = gen_random_uuid(), leased_by = worker
+    update private.operation_queue q set
+      -- Whichever of those that it held ends its worker, they are not taken up together again and again.
+      run_after = clock_timestamp() + case when due.lost_again
+        then make_interval(secs => least(longest, base * 2 ^ least(q.losses, 20)) * (0.5 + random() / 2)) else lease end,
+      lease_token = case when not due.lost_again then gen_random_uuid() end,
+      leased_by = case when not due.lost_again then worker end,
+      losses = q.losses + due.lost::integer
     from due where q.operation_id = due.operation_id
-    returning q.operation_id, q.lease_token
+    returning q.operation_id, q.lease_token, q.losses
   ), begun as (
     update public.operations o
     set state = 'running', started_at = coalesce(o.started_at, clock_timestamp())
-    from leased l where o.id = l.operation_id and o.state = 'queued'
+    from leased l where o.id = l.operation_id and o.state = 'queued' and l.lease_token is not null
     returning o.*
   )
-  select coalesce(to_jsonb(b), to_jsonb(o)), l.lease_token
+  select coalesce(to_jsonb(b), to_jsonb(o)) || jsonb_build_object('losses', l.losses), l.lease_token
   from leased l
   join public.operations o on o.id = l.operation_id
-  left join begun b on b.id = l.operation_id;
+  left join begun b on b.id = l.operation_id
+  where l.lease_token is not null;
 end;
 $$;
 comment on function private.claim_operations is
-  'Leases due operations, oldest first → rows of operations as JSON with their lease tokens. One whose lease ended is due again. Definer: called by the worker.';
+  'Leases due operations in the order of their turns → rows of operations as JSON, and losses, with their lease tokens. One whose lease ended is due again, the second time in a row after a pause. Definer: called by the worker.';
 
 create function private.renew_lease(operation_id uuid, lease_token uuid, lease interval) returns text
 language plpgsql volatile security definer
@@ -279,7 +289,7 @@ as $$
 begin
   perform private.hold_lease(operation_id, lease_token);
   update private.operation_queue q
-  set run_after = clock_timestamp() + delay, lease_token = null, leased_by = null
+  set run_after = clock_timestamp() + delay, lease_token = null, leased_by = null, losses = 0
   where q.operation_id = postpone_operation.operation_id;
 end;
 $$;
@@ -404,7 +414,7 @@ begin
     set attempts = attempt, error = fail_operation.error, next_attempt_at = clock_timestamp() + pause
     where o.id = held.id;
     update private.operation_queue q
-    set run_after = clock_timestamp() + pause, lease_token = null, leased_by = null
+    set run_after = clock_timestamp() + pause, lease_token = null, leased_by = null, losses = 0
     where q.operation_id = held.id;
     return 'retrying';
   end if;

@@ -46,6 +46,9 @@ comment on table private.searchable is 'What is searched of each agent that is n
 create index searchable_words_idx on private.searchable using gin (searched extensions.gin_trgm_ops);
 create index searchable_age_idx on private.searchable (created_at desc, agent_id desc);
 create index searchable_name_idx on private.searchable (name, agent_id);
+-- A common word with a rare status would else be looked for in all of them.
+create index agents_status_idx on public.agents (status);
+create index deployments_state_idx on public.deployments (state);
 -- Whether a word is common decides over the index; with the usual hundred samples every twentieth agent would go unseen.
 alter table private.searchable alter column searched set statistics 1000;
 
@@ -366,6 +369,9 @@ declare
   patterns text[];
   spans text;
   among_newest integer;
+  -- What the status is asked by: its words, or the agents that have it.
+  by_status text[] := status;
+  with_status uuid[];
   total bigint;
   oldest timestamptz;
   page jsonb;
@@ -381,10 +387,21 @@ begin
     -- One by one: of these the statistics know how common they are.
     conditions := conditions || ('(' || (select string_agg(format('s.searched like %L', p), ' or ') from unnest(patterns) p) || ')');
   end loop;
-  if status is not null or platform is not null then
+  if status is not null then
+    -- A status that few agents have tells more than any word.
+    execute 'select array(select a.id from public.agents a where a.status = any ($1) limit $2)
+      || array(select d.agent_id from public.deployments d where d.state = any ($1) limit $2)'
+    into with_status using status, 20 * most + 1;
+    if cardinality(with_status) <= 20 * most then
+      by_status := with_status::text[];
+      among_newest := 0;
+      conditions := conditions || 's.agent_id = any ($3::uuid[])'::text;
+    end if;
+  end if;
+  if status is not null and among_newest is null or platform is not null then
     source := source || ' join public.agents a on a.id = s.agent_id left join public.deployments d on d.agent_id = s.agent_id';
   end if;
-  if status is not null then
+  if status is not null and among_newest is null then
     conditions := conditions || '(a.status = any ($3) or d.state = any ($3))'::text;
   end if;
   if platform is not null then
@@ -400,18 +417,18 @@ begin
   if conditions = '{true}' then
     total := private.count_of(private.fleet_counts(), 'agents');
   else
-    if status is null and platform is null then
+    if source = 'private.searchable s' then
       -- An estimate that is far off must not lead to reading all; with other tables joined, reading them whole can be best.
       perform set_config('enable_seqscan', 'off', true);
     end if;
-    if words <> '{}' then
+    if words <> '{}' and among_newest is null then
       -- Words that go together or never do are far from what statistics expect of them; the newest tell.
       spans := concat_ws(' and ', 'true', case when created_after is not null then 's.created_at >= $5' end,
         case when created_before is not null then 's.created_at < $6' end);
       execute format('select count(*) from %s where %s', replace(source, 'private.searchable s', format(
           '(select * from private.searchable s where %s order by s.created_at desc, s.agent_id desc limit 10000) s', spans)),
         array_to_string(conditions, ' and '))
-      into among_newest using words, similar_too, status, platform, created_after, created_before;
+      into among_newest using words, similar_too, by_status, platform, created_after, created_before;
     end if;
     execute format(
       $statement$
@@ -434,7 +451,7 @@ begin
       case when among_newest < 200 then 'materialized' else 'not materialized' end, source, array_to_string(conditions, ' and '), score, case when words = '{}' then 'true' else 's.score is not null' end,
       ranked::text, case when ranked then key_source end, case when ranked then key else 's.created_at' end, ordered, sort_order
     ) into total, oldest, page
-    using words, similar_too, status, platform, created_after, created_before, most, row_limit, row_offset;
+    using words, similar_too, by_status, platform, created_after, created_before, most, row_limit, row_offset;
   end if;
   perform set_config('enable_seqscan', 'on', true);
   if page is null then
@@ -448,7 +465,7 @@ begin
       $statement$,
       score, source, key_source, array_to_string(conditions, ' and '), key, ordered, sort_order
     ) into page
-    using words, similar_too, status, platform, created_after, created_before, row_limit, row_offset;
+    using words, similar_too, by_status, platform, created_after, created_before, row_limit, row_offset;
   end if;
   if oldest is not null then
     -- As many among the older ones as among the newer ones, to two digits.

@@ -95,10 +95,11 @@ begin
       select n.operation_id from private.batch_waiting n where n.batch_id = batch.id
       order by n.place limit greatest(0, batch.max_concurrent - batch.running)
     )
-    returning w.operation_id
+    returning w.operation_id, w.place
   ), queued as (
-    insert into private.operation_queue (operation_id, run_after)
-    select n.operation_id, private.free_at(o.agent_id)
+    insert into private.operation_queue (operation_id, run_after, turn)
+    select n.operation_id, private.free_at(o.agent_id),
+      private.turn_of(o.user_id, (row_number() over (partition by o.user_id order by n.place))::integer - 1)
     from next n join public.operations o on o.id = n.operation_id
     returning operation_id
   )

@@ -155,6 +155,12 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  -- What ends its worker each time must not do so for ever.
+  perform private.fail_security_scan(q.scan_id, q.lease_token,
+    '{"code": "INTERNAL_ERROR", "message": "The worker ended each time that it took the scan up"}', false)
+  from private.security_scan_queue q
+  where q.run_after <= clock_timestamp() and q.lease_token is not null and q.attempts >= private.security_number('scan_attempts', 3);
+
   return query
   with due as (
     -- Both rows without waiting: the scan is locked before its place in the queue wherever it is deleted or ended.

@@ -98,6 +98,22 @@ test("two workers never hold the same operation", async () => {
   expect(claims).toHaveLength(2);
 });
 
+test("nobody waits behind all that another queued before", async () => {
+  await leaveNothingDue(world.sql);
+  await world.sql`update settings set value = '3600' where category = 'operations' and key = 'turn_seconds'`;
+  const other = await world.person();
+  for (let made = 0; made < 3; made++) await createAgent(owner);
+  await createAgent(other);
+  await createAgent(other);
+  const turns: unknown[] = [];
+  for (let next = 0; next < 5; next++) {
+    const [row] = await world.sql`select * from private.claim_operations('test', '1 minute', 1)`;
+    turns.push(row!.operation.user_id === owner.id ? "owner" : "other");
+  }
+  expect(turns).toEqual(["owner", "other", "owner", "other", "owner"]);
+  await leaveNothingDue(world.sql);
+});
+
 test("an operation whose lease ended is due again, and its first worker can write nothing", async () => {
   await createAgent(owner);
   const [dead] = await claim(world.sql, "0 seconds");

@@ -395,6 +395,7 @@ const IMPERSONAL: Record<string, string> = {
   "private.health_rounds": "about clusters and services",
   "private.image_scans": "about images",
   "private.operation_queue": "goes with its operation",
+  "private.rollout_remains": "the id of an agent, until its cluster has answered",
   "private.partitioned_tables": "names of tables",
   "private.roles": "names of roles",
   "private.security_scan_queue": "goes with its scan",

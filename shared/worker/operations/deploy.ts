@@ -10,7 +10,9 @@ export const deployToPortainer: Step = {
   run: async (work) => {
     let state = await ensureWorkload(work);
     if (state === null) return waiting("the stack to appear");
-    const outdated = !isUpToDate(state, work) && !mayStillBeWorking(work, "deploy");
+    const outdated = !isUpToDate(state, work);
+    // What is there is what it replaces: how that fares is nothing to judge it by.
+    if (outdated && mayStillBeWorking(work, "deploy")) return waiting("the change to come through");
     // One that failed in an earlier operation gets another chance, once.
     if (outdated || (state.status === "failed" && work.step.detail?.call === undefined)) {
       state = await deployWorkload(work);

@@ -1,0 +1,136 @@
+/** kill -9 of the worker's process in the middle of going back by itself, of agents and stacks, with real processes. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { eventually } from "./support/eventually.ts";
+import { bringToMoment, MOMENTS } from "./support/moments.ts";
+import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
+
+type Engine = keyof typeof ENGINES;
+
+let rig: WorkerRig;
+beforeAll(async () => {
+  rig = await startWorkerRig();
+  // What a dead worker held is another's soon, and nobody but the operations calls Portainer.
+  await rig.set("operations", "lease_seconds", 1);
+  await rig.set("operations", "settle_seconds", 3);
+  await rig.set("operations", "backoff_base_seconds", 1);
+  await rig.set("operations", "concurrency", 16);
+  await rig.set("operations", "unhealthy_seconds", 3);
+  await rig.set("breakers", "failure_threshold", 50);
+  await rig.set("collection", "concurrency", 0);
+  await rig.set("collection", "stack_seconds", 3600);
+  await rig.sql`insert into public.stack_templates (user_id, name, image, port) values
+    (null, 'nowhere', 'agent-launchpad/not-there:1', 3000)`;
+  // Ways back wait until the test lets them begin.
+  await rig.sql.unsafe(`
+    create function private.hold_back() returns trigger language plpgsql as $$
+    begin
+      if (select o.kind from public.operations o where o.id = new.operation_id) in ('rollback', 'rollback_stack') then
+        new.run_after := 'infinity';
+      end if;
+      return new;
+    end $$;
+    create trigger hold_back before insert on private.operation_queue for each row execute function private.hold_back();
+  `);
+}, 120_000);
+afterAll(() => rig?.stop());
+
+const letBegin = async () => {
+  await rig.sql`update private.operation_queue set run_after = now() where run_after = 'infinity'`;
+  await rig.sql`select private.wake_worker()`;
+};
+
+interface Case {
+  create(engine: Engine): Promise<string>;
+  breakIt(id: string): Promise<unknown>;
+  kinds: { create: string; change: string; back: string };
+}
+
+const broken = { portainer: { template: "nowhere" } };
+const agent = (spec: Record<string, unknown> = {}): Case => ({
+  create: (engine) => rig.createAgent(engine, spec),
+  breakIt: (id) => rig.rpc("update_agent", { agent_id: id, changes: broken }),
+  kinds: { create: "deploy", change: "update", back: "rollback" },
+});
+
+const cases: Record<string, Case> = {
+  agent: agent(),
+  "blue-green agent": agent({
+    portainer: { deployment_strategy: "blue-green", health_checks: { enabled: false } },
+  }),
+  stack: {
+    create: async (engine) => {
+      const { stack } = await rig.rpc<{ stack: { id: string } }>("create_stack", {
+        spec: {
+          name: `back-${crypto.randomUUID().slice(0, 8)}`,
+          template: "eliza-agent-template",
+          environment: { AGENT_NAME: "helper" },
+          cluster_id: rig.clusters[engine],
+        },
+      });
+      return stack.id;
+    },
+    breakIt: (id) =>
+      rig.rpc("update_stack", {
+        stack_id: id,
+        changes: { environment: { CRASH_AFTER: "0.1" } },
+      }),
+    kinds: { create: "deploy_stack", change: "update_stack", back: "rollback_stack" },
+  },
+};
+const names = Object.keys(cases);
+
+const operation = async (id: string, kind: string): Promise<{ state: string } | undefined> => {
+  const [row] = await rig.sql<{ state: string }[]>`
+    select state from public.operations
+    where (agent_id = ${id} or stack_id = ${id}) and kind = ${kind} order by created_at desc limit 1`;
+  return row;
+};
+const ended = (id: string, kind: string) =>
+  eventually(async () => {
+    const row = await operation(id, kind);
+    return row && !["queued", "running"].includes(row.state) ? row.state : null;
+  }, { withinMs: 90_000, what: `the end of ${kind}` });
+
+describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
+  describe.each(MOMENTS)("a worker killed %s", (moment) => {
+    const ids = new Map<string, string>();
+
+    beforeAll(async () => {
+      await Promise.all(names.map(async (name) => {
+        const { create, breakIt, kinds } = cases[name]!;
+        const id = await create(engine);
+        ids.set(name, id);
+        expect(await ended(id, kinds.create)).toBe("succeeded");
+        await breakIt(id);
+        expect(await ended(id, kinds.change)).toBe("failed");
+        expect(await operation(id, kinds.back)).toMatchObject({ state: "queued" });
+      }));
+      await bringToMoment(rig, moment, names.length, letBegin);
+      await rig.killWorker();
+      await rig.clearFaults();
+    }, 240_000);
+
+    afterAll(async () => {
+      await rig.clearFaults();
+      for (const id of ids.values()) await rig.discard(id);
+    });
+
+    it.each(names)(
+      "the next one brings the %s back, with nothing twice",
+      async (name) => {
+        const id = ids.get(name)!;
+        expect(await ended(id, cases[name]!.kinds.back)).toBe("succeeded");
+        expect(await rig.stacksOf(id)).toHaveLength(1);
+        await eventually(async () => (await rig.runningContainers(id)).length === 1, {
+          what: "one running container",
+          withinMs: 30_000,
+        });
+        const [row] = await rig.sql<{ state: string }[]>`
+        select state from public.deployments where agent_id = ${id}
+        union all select state from public.stacks where id = ${id}`;
+        expect(row!.state).toBe("running");
+      },
+      120_000,
+    );
+  });
+});
