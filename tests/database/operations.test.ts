@@ -100,7 +100,8 @@ test("two workers never hold the same operation", async () => {
 
 test("nobody waits behind all that another queued before", async () => {
   await leaveNothingDue(world.sql);
-  await world.sql`update settings set value = '3600' where category = 'operations' and key = 'turn_seconds'`;
+  await world
+    .sql`update settings set value = '3600' where category = 'operations' and key = 'turn_seconds'`;
   const other = await world.person();
   for (let made = 0; made < 3; made++) await createAgent(owner);
   await createAgent(other);
