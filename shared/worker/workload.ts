@@ -16,6 +16,9 @@ export function workloadSpec(plan: OperationPlan): WorkloadSpec {
     const field = agent === null ? "agent" : "portainer.template";
     throw invalid([{ field, message: "does not exist" }]);
   }
+  if (typeof deployment.stack_name !== "string") {
+    throw invalid([{ field: "deployment", message: "does not exist" }]);
+  }
   const spec: WorkloadSpec = {
     agentId: agent.id,
     name: deployment.stack_name,

@@ -493,8 +493,19 @@ begin
     perform private.raise_error('INVALID_STATE', 'This dead letter was retried already.',
       jsonb_build_object('operation_id', letter.retried_as), 409);
   end if;
-  perform private.refuse_while_active(coalesce(letter.agent_id, letter.stack_id));
   select * into failed from public.operations o where o.id = letter.operation_id;
+  -- As a command does, so that of two at once one is refused.
+  perform from public.agents a where a.id = failed.agent_id for no key update;
+  perform from public.stacks s where s.id = failed.stack_id for no key update;
+  perform private.refuse_while_active(coalesce(failed.agent_id, failed.stack_id));
+  if failed.kind not in ('delete', 'delete_stack')
+    and not exists (select from public.agents a join public.deployments d on d.agent_id = a.id
+      where a.id = failed.agent_id and a.deleted_at is null and d.state <> 'deleting')
+    and not exists (select from public.stacks s where s.id = failed.stack_id and s.state <> 'deleting')
+  then
+    perform private.raise_error('INVALID_STATE', format('The %s is deleted; nothing is left to try again.',
+      case when failed.stack_id is null then 'agent' else 'stack' end), null, 409);
+  end if;
   queued := private.queue_operation(failed.agent_id, failed.user_id, failed.cluster_id, failed.kind, failed.request,
     stack_id => failed.stack_id);
   if failed.stack_id is null then

@@ -187,6 +187,41 @@ test("an administrator retries a dead letter, once", async () => {
   });
 });
 
+test.each([["over /api", true], ["with its row", false]])(
+  "a dead letter of an agent that was deleted %s is not retried",
+  async (_, softly) => {
+    const id = await createRunningAgent(world, owner);
+    await call(owner, "restart_agent($1)", id);
+    const [held] = await claim(world.sql);
+    await world.sql`select private.fail_operation(${held!.operation.id}, ${
+      held!.lease_token
+    }, '{"code": "X", "message": "m"}', false)`;
+    if (softly) await call(owner, "delete_agent($1)", id);
+    else await owner.do((t) => t`delete from agents where id = ${id}`);
+    await finishNext(world.sql);
+    const [letter] = await world.sql`select id from dead_letters where agent_id = ${id}`;
+    const admin = await world.person("admin");
+    expect(await refusal(admin.do((t) => t`select retry_dead_letter(${letter!.id})`)))
+      .toMatchObject({ code: "INVALID_STATE", status: 409 });
+  },
+);
+
+test("of a retried dead letter and a command at the same moment one is refused", async () => {
+  const id = await createRunningAgent(world, owner);
+  await call(owner, "restart_agent($1)", id);
+  const [held] = await claim(world.sql);
+  await world.sql`select private.fail_operation(${held!.operation.id}, ${
+    held!.lease_token
+  }, '{"code": "X", "message": "m"}', false)`;
+  const [letter] = await world.sql`select id from dead_letters where agent_id = ${id}`;
+  const admin = await world.person("admin");
+  const both = await Promise.all([
+    refusal(admin.do((t) => t`select retry_dead_letter(${letter!.id})`)).catch(() => null),
+    refusal(call(owner, "restart_agent($1)", id)).catch(() => null),
+  ]);
+  expect(both.filter((one) => one !== null)).toMatchObject([{ code: "OPERATION_IN_PROGRESS" }]);
+});
+
 test("a change over PostgREST is rolled out", async () => {
   const id = await createRunningAgent(world, owner);
   await owner.do((t) =>

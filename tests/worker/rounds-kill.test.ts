@@ -21,7 +21,7 @@ const endLease = (table: string) =>
 
 const running = async (engine: Engine, spec: Record<string, unknown> = {}) => {
   const id = await rig.createAgent(engine, spec);
-  expect(await rig.finished(id, "deploy", 60_000)).toMatchObject({ state: "succeeded" });
+  expect(await rig.finished(id, "deploy")).toMatchObject({ state: "succeeded" });
   return id;
 };
 
@@ -31,7 +31,7 @@ async function killInCall(method: string, kind: string, begin: () => Promise<unk
   await rig.order({ method, path, times: 0, fault: { kind, ms: 2500 } });
   await begin();
   await rig.sql`select private.wake_worker()`;
-  await eventually(async () => await rig.hits(method) > 0, { withinMs: 30_000, what: "a call" });
+  await eventually(async () => await rig.hits(method) > 0, { what: "a call" });
   await rig.killWorker();
   await rig.clearFaults();
 }
@@ -44,7 +44,7 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
     const scan = await eventually(async () => {
       const [row] = await rig.sql`select * from public.security_scans where agent_id = ${id}`;
       return row && row.state !== "queued" && row.state !== "running" ? row : null;
-    }, { withinMs: 60_000, what: "the end of the scan" });
+    }, { what: "the end of the scan" });
     expect(scan).toMatchObject({ state: "completed", containers_examined: 1 });
     expect(await rig.sql`select 1 from private.security_scan_queue`).toEqual([]);
     await rig.discard(id);
@@ -63,7 +63,6 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
         changes: { environment: { UNHEALTHY_AFTER: "0" } },
       });
       await eventually(async () => (await rig.runningContainers(id)).length > reached.length, {
-        withinMs: 60_000,
         what: "a second set of replicas",
       });
       await killInCall("PUT", kind, async () => {
@@ -80,12 +79,12 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
       await eventually(async () => {
         await endLease("rollout_remains");
         return (await rig.sql`select 1 from private.rollout_remains`).length === 0;
-      }, { withinMs: 60_000, what: "the end of it" });
+      }, { what: "the end of it" });
       await eventually(
         async () =>
           JSON.stringify((await rig.runningContainers(id)).sort()) ===
             JSON.stringify(reached.sort()),
-        { withinMs: 60_000, what: "the replicas that were reached, alone" },
+        { what: "the replicas that were reached, alone" },
       );
       await rig.discard(id);
     },
@@ -114,7 +113,6 @@ it("files of a deleted agent are removed by the next worker", async () => {
     await eventually(
       async () => (await rig.sql`select 1 from pg_locks where not granted`).length > 0,
       {
-        withinMs: 60_000,
         what: "Storage to wait",
       },
     );
@@ -123,6 +121,6 @@ it("files of a deleted agent are removed by the next worker", async () => {
   await eventually(async () => {
     await endLease("storage_removals");
     return (await files()).length === 0;
-  }, { withinMs: 60_000, what: "the files to go" });
+  }, { what: "the files to go" });
   await rig.discard(id);
 }, 180_000);
