@@ -233,6 +233,30 @@ $$;
 comment on function private.preference_faults is
   'What is wrong with notification_preferences {email, slack, real_time, security_alerts: boolean} → {field: message}.';
 
+create function private.take_preferences() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  given constant jsonb := new.raw_user_meta_data -> 'notification_preferences';
+  chosen jsonb;
+begin
+  if jsonb_typeof(given) = 'object' and (tg_op = 'INSERT' or given is distinct from old.raw_user_meta_data -> 'notification_preferences') then
+    -- What is no preference stays metadata: Auth takes anything there, and a sign-up must not fail for it.
+    select coalesce(jsonb_object_agg(e.key, e.value), '{}') into chosen
+    from jsonb_each(given) e where private.preference_faults(jsonb_build_object(e.key, e.value)) = '{}';
+    update public.profiles p set notification_preferences = p.notification_preferences || chosen
+    where p.id = new.id and not p.notification_preferences @> chosen;
+  end if;
+  return new;
+end;
+$$;
+comment on function private.take_preferences is
+  'Takes notification_preferences that a user writes into user_metadata at Auth (seed 002) over into the profile, where they are in force. Definer: runs as the auth service, which may not write public tables.';
+-- By its name after create_profile.
+create trigger take_preferences after insert or update of raw_user_meta_data on auth.users
+  for each row execute function private.take_preferences();
+
 create function private.guard_profile() returns trigger
 language plpgsql volatile
 set search_path = ''

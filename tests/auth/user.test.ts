@@ -1,3 +1,4 @@
+import type { SupabaseClient } from "@supabase/supabase-js";
 import { expect, test } from "vitest";
 import { claimsOf, codeIn, freshEmail, linkIn, PASSWORD, useAuth } from "./support.ts";
 
@@ -8,6 +9,41 @@ test("metadata are merged, and null removes a key", async () => {
   const { data } = await client.auth.updateUser({ data: { color: null, size: 3 } });
   expect(data.user!.user_metadata).toMatchObject({ full_name: "Ada", size: 3 });
   expect(data.user!.user_metadata).not.toHaveProperty("color");
+});
+
+const preferences = async ({ client }: { client: SupabaseClient }) =>
+  (await client.from("profiles").select("notification_preferences").single()).data!
+    .notification_preferences;
+const untouched = { email: true, slack: false, real_time: true, security_alerts: true };
+
+test("notification preferences among the metadata are in force", async () => {
+  const user = await auth.signUp({ notification_preferences: { slack: true } });
+  expect(await preferences(user)).toEqual({ ...untouched, slack: true });
+  const chosen = { email: false, real_time: false };
+  await user.client.auth.updateUser({ data: { notification_preferences: chosen } });
+  expect(await preferences(user)).toEqual({ ...untouched, slack: true, ...chosen });
+});
+
+test("what was chosen in the profile since stays when other metadata change", async () => {
+  const user = await auth.signUp({ notification_preferences: { email: false } });
+  const { error } = await user.client.rpc("update_profile", {
+    changes: { notification_preferences: { email: true } },
+  });
+  expect(error).toBeNull();
+  await user.client.auth.updateUser({ data: { color: "red" } });
+  expect(await preferences(user)).toEqual(untouched);
+});
+
+test.each([
+  [{ email: "no", sms: true }],
+  ["none"],
+  [[false]],
+])("metadata that are no preferences stay metadata: %j", async (notification_preferences) => {
+  const user = await auth.signUp({ notification_preferences });
+  const { data, error } = await user.client.auth.getUser();
+  expect(error).toBeNull();
+  expect(data.user!.user_metadata).toMatchObject({ notification_preferences });
+  expect(await preferences(user)).toEqual(untouched);
 });
 
 test("a user cannot write app_metadata", async () => {
