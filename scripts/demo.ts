@@ -228,15 +228,20 @@ interface Container {
   restart_count: number;
 }
 
+/** Waits for as many as were asked for, or as its scaling policy has decided on since. */
 async function containersReady(actor: Actor, id: string, replicas: number): Promise<Container[]> {
   const containers = await until(`${replicas} containers ready`, async () => {
-    const { data } = await actor.client.from("deployments").select("replicas_ready, containers")
-      .eq("agent_id", id).single();
+    const { data: decision } = await actor.client.from("agent_events").select("message")
+      .eq("agent_id", id).eq("event_type", "AUTOSCALED").limit(1);
+    const { data } = await actor.client.from("deployments")
+      .select("replicas_desired, replicas_ready, containers").eq("agent_id", id).single();
+    const wanted = decision?.length ? data?.replicas_desired : replicas;
     const running = (data?.containers as Container[] | undefined)
       ?.filter((one) => one.status === "running");
-    return data?.replicas_ready === replicas && running?.length === replicas && running;
+    return data?.replicas_ready === wanted && running?.length === wanted && running;
   });
-  expect(true, `${replicas} containers are ready: ${containers.map((one) => one.name).join(", ")}`);
+  const names = containers.map((one) => one.name).join(", ");
+  expect(true, `${containers.length} containers are ready: ${names}`);
   return containers;
 }
 
