@@ -195,7 +195,12 @@ describe("an examination on Kubernetes", () => {
   const labels = { "agent-launchpad.agent": agentId };
   const ref = { agentId, name: "agent", stackId: null, namespace: "agents" };
 
-  function examine(pod: object, reports: unknown, status = 200) {
+  let asked: (string | null)[] = [];
+  beforeEach(() => {
+    asked = [];
+  });
+
+  function examine(pod: object, reports: unknown, status = 200, owners = ["agent-7d9"]) {
     const cluster = createOrchestrator({
       id: "k",
       name: "k",
@@ -206,7 +211,8 @@ describe("an examination on Kubernetes", () => {
       credential: "token",
       options: {},
     }, {
-      fetch: intercept((_method, path) => {
+      fetch: (input) => {
+        const { pathname: path, searchParams } = new URL(String(input));
         if (path.endsWith("/deployments/agent")) {
           return Promise.resolve(reply({
             metadata: { name: "agent", labels },
@@ -216,19 +222,20 @@ describe("an examination on Kubernetes", () => {
         if (path.includes("/deployments/")) return Promise.resolve(reply({}, 404));
         if (path.endsWith("/pods")) {
           return Promise.resolve(reply({
-            items: [{
+            items: owners.map((owner, index) => ({
               metadata: {
-                name: "agent-1",
+                name: `agent-${index + 1}`,
                 labels,
-                ownerReferences: [{ kind: "ReplicaSet", name: "agent-7d9" }],
+                ownerReferences: [{ kind: "ReplicaSet", name: owner }],
               },
               spec: pod,
               status: { phase: "Running" },
-            }],
+            })),
           }));
         }
+        asked.push(searchParams.get("labelSelector"));
         return Promise.resolve(reply(reports, status));
-      }, fetch),
+      },
     });
     return cluster.examine!(ref, { id: "scan", scannerImage: "" }, signal);
   }
@@ -301,6 +308,27 @@ describe("an examination on Kubernetes", () => {
         fixed: null,
       }],
     });
+    expect(asked).toEqual(["trivy-operator.resource.name in (agent-7d9)"]);
+  });
+
+  it("reads a report on what has a name too long for a label", async () => {
+    const owner = `${"a".repeat(63)}-7d9`;
+    const long = {
+      ...report(owner),
+      metadata: { annotations: { "trivy-operator.resource.name": owner } },
+    };
+    const found = await examine({ containers: [container] }, { items: [long] }, 200, [owner]);
+    expect(found!.vulnerabilities).toMatchObject({ available: true, vulnerabilities: [{}] });
+    expect(asked).toEqual(["trivy-operator.resource.name-hash"]);
+  });
+
+  it("has no figures while pods of one image are reported on and those of another are not", async () => {
+    const reports = { items: [report("agent-7d9")] };
+    const found = await examine({ containers: [container] }, reports, 200, [
+      "agent-7d9",
+      "agent-8f1",
+    ]);
+    expect(found!.vulnerabilities).toMatchObject({ available: false });
   });
 
   it.each([["no trivy-operator", {}, 404], ["no leave to read it", {}, 403], [

@@ -46,7 +46,10 @@ type Pod = z.output<typeof pods>["items"][number];
 
 const reports = z.object({
   items: z.array(z.object({
-    metadata: z.object({ labels: z.record(z.string(), z.string()).nullish() }),
+    metadata: z.object({
+      labels: z.record(z.string(), z.string()).nullish(),
+      annotations: z.record(z.string(), z.string()).nullish(),
+    }),
     report: z.object({
       scanner: z.object({ name: z.string().default("Trivy"), version: z.string().default("") })
         .nullish(),
@@ -60,6 +63,8 @@ const reports = z.object({
     }),
   })),
 });
+
+type Report = z.output<typeof reports>["items"][number];
 
 /** How the pods of an agent are set up, and what the cluster's own scanner (trivy-operator) reports of their images. */
 export async function examinePods(
@@ -114,33 +119,44 @@ function posturesOf({ metadata, spec }: Pod): ContainerPosture[] {
   });
 }
 
+/** What a report is about: the ReplicaSet that made the pods. */
+const SUBJECT = "trivy-operator.resource.name";
+/** A longer name is no label; trivy-operator keeps it as an annotation then, and a digest as this label. */
+const LONGEST_LABEL = 63;
+const SUBJECT_DIGEST = `${SUBJECT}-hash`;
+
 async function readReports(
   api: KubernetesApi,
   present: Pod[],
   signal: AbortSignal,
 ): Promise<VulnerabilityReport> {
-  const namespace = encodeURIComponent(api.namespace);
-  const { data } = await api.http.json(
-    {
-      path: `/apis/aquasecurity.github.io/v1alpha1/namespaces/${namespace}/vulnerabilityreports`,
-      accept: [403, 404],
-    },
-    reports,
-    signal,
-  );
-  if (data === null) {
+  const owners = [
+    ...new Set(
+      present.flatMap(({ metadata }) => metadata.ownerReferences ?? []).map((one) => one.name),
+    ),
+  ];
+  // The operator scans some time after a pod was made.
+  const none = {
+    available: false as const,
+    reason: "trivy-operator has no report on all of this agent's pods yet.",
+  };
+  if (owners.length === 0) return none;
+  const short = owners.filter((name) => name.length <= LONGEST_LABEL);
+  // A report can have a thousand entries, and a namespace a thousand reports.
+  const selectors = [
+    ...(short.length > 0 ? [`${SUBJECT} in (${short.join(",")})`] : []),
+    ...(short.length < owners.length ? [SUBJECT_DIGEST] : []),
+  ];
+  const found = await Promise.all(selectors.map((selector) => listReports(api, selector, signal)));
+  if (found.includes(null)) {
     return { available: false, reason: "The cluster has no trivy-operator that we may read." };
   }
-  const owners = new Set(
-    present.flatMap(({ metadata }) => metadata.ownerReferences ?? []).map((one) => one.name),
+  const subjectOf = ({ metadata }: Report) =>
+    metadata.labels?.[SUBJECT] ?? metadata.annotations?.[SUBJECT] ?? "";
+  const own = found.flatMap((items) => items ?? []).filter((one) =>
+    owners.includes(subjectOf(one))
   );
-  const own = data.items.filter(({ metadata: { labels } }) =>
-    owners.has(labels?.["trivy-operator.resource.name"] ?? "")
-  );
-  // The operator scans some time after a pod was made.
-  if (own.length === 0) {
-    return { available: false, reason: "trivy-operator has no report on this agent's pods yet." };
-  }
+  if (!owners.every((name) => own.some((one) => subjectOf(one) === name))) return none;
   const { name, version } = own[0]!.report.scanner ?? { name: "Trivy", version: "" };
   return {
     available: true,
@@ -153,4 +169,22 @@ async function readReports(
       fixed: one.fixedVersion || null,
     })),
   };
+}
+
+async function listReports(
+  api: KubernetesApi,
+  labelSelector: string,
+  signal: AbortSignal,
+): Promise<Report[] | null> {
+  const namespace = encodeURIComponent(api.namespace);
+  const { data } = await api.http.json(
+    {
+      path: `/apis/aquasecurity.github.io/v1alpha1/namespaces/${namespace}/vulnerabilityreports`,
+      query: { labelSelector },
+      accept: [403, 404],
+    },
+    reports,
+    signal,
+  );
+  return data?.items ?? null;
 }
