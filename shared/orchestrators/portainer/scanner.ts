@@ -42,7 +42,7 @@ export async function scanImages(
   const vulnerabilities: Vulnerability[] = [];
   for (const [index, image] of scanned.entries()) {
     const report = await runScanner(api, scanner, image, `${request.id}-${index}`, signal);
-    if (report === null) return unavailable("The scanner gave no report.");
+    if (!Array.isArray(report)) return unavailable(report.reason);
     vulnerabilities.push(...report);
   }
   return { available: true, scanner, vulnerabilities };
@@ -68,14 +68,14 @@ async function findScanner(
     .find((tag) => tag.startsWith(`${repository}:`)) ?? null;
 }
 
-/** One image's report; null when the scanner failed. A scan that an earlier attempt began is waited for, not repeated. */
+/** One image's report, or why there is none. A scan that an earlier attempt began is waited for, not repeated. */
 async function runScanner(
   api: PortainerApi,
   scanner: string,
   image: string,
   id: string,
   signal: AbortSignal,
-): Promise<Vulnerability[] | null> {
+): Promise<Vulnerability[] | { reason: string }> {
   const name = `agent-launchpad-scan-${id}`;
   const made = await api.docker.json(
     {
@@ -89,7 +89,9 @@ async function runScanner(
         HostConfig: {
           Binds: [
             "/var/run/docker.sock:/var/run/docker.sock:ro",
-            "agent-launchpad-scanner-cache:/root/.cache",
+            // Its databases alone: what it keeps of images beside them is for one scan at a time, and several may run.
+            "agent-launchpad-scanner-db:/root/.cache/trivy/db",
+            "agent-launchpad-scanner-java-db:/root/.cache/trivy/java-db",
           ],
           CapDrop: ["ALL"],
           SecurityOpt: ["no-new-privileges"],
@@ -101,7 +103,9 @@ async function runScanner(
     created,
     signal,
   );
-  if (made.data === null && made.status !== 409) return null;
+  if (made.data === null && made.status !== 409) {
+    return { reason: "The engine refused the scanner's container." };
+  }
   const path = `/containers/${encodeURIComponent(name)}`;
   // 304: it was started before.
   await api.docker.send({ method: "POST", path: `${path}/start`, accept: [304] }, signal);
@@ -110,12 +114,18 @@ async function runScanner(
     waited,
     signal,
   );
-  const report = ended?.StatusCode === 0 ? await readReport(api, path, signal) : null;
+  const code = ended?.StatusCode;
+  const report = code === 0 ? await readReport(api, path, signal) : null;
   await api.docker.send(
     { method: "DELETE", path, query: { force: true }, accept: [404, 409] },
     signal,
   );
-  return report;
+  if (report !== null) return report;
+  return code === 0 ? { reason: "The scanner gave no report that can be read." } : {
+    // Its words are not passed on; this is what it fails at as a rule.
+    reason:
+      `The scanner ended with code ${code} and gave no report; it may not reach its vulnerability database.`,
+  };
 }
 
 async function readReport(
