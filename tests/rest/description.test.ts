@@ -1,4 +1,5 @@
 /** What `/` tells of the API, as generators of clients read it. */
+import { Validator } from "@seriousme/openapi-schema-validator";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { library, type RestUnderTest, startRest } from "./support.ts";
@@ -135,6 +136,12 @@ describe("a function", () => {
   it("that is a relationship is no path of its own", () => {
     expect(described.paths).not.toHaveProperty("/rpc/agent_events");
   });
+});
+
+it("is a valid document of Swagger 2.0", async () => {
+  const validator = new Validator();
+  expect(await validator.validate(JSON.parse(text))).toEqual({ valid: true });
+  expect(validator.version).toBe("2.0");
 });
 
 it("every reference leads somewhere", () => {
