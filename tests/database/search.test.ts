@@ -378,9 +378,10 @@ describe("among everybody's agents", () => {
     test("fewer are counted", async () => {
       const found = await search(operator, { q: "common 42" });
       expect(found).toMatchObject({ total: 1, total_is_estimate: false });
+      const [row] = await world.sql`select created_at from agents where name = 'common 40'`;
       const twenty = await search(operator, {
         q: "common",
-        created_after: new Date(Date.now() - 40.5 * 60_000).toISOString(),
+        created_after: new Date(row!.created_at.getTime() - 30_000).toISOString(),
       });
       expect(twenty).toMatchObject({ total: 20, total_is_estimate: false });
     });
