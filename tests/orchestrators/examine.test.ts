@@ -41,7 +41,7 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         image: "agent-launchpad/demo-agent:latest",
         replicas: 1,
         environment: { API_TOKEN: SECRET, GREETING: "hello" },
-        resources: { memory: "64Mi", cpu: "250m" },
+        resources: { memory: "128Mi", cpu: "250m" },
         port: 3000,
         healthCheck: null,
         labels: {},
