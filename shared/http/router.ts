@@ -39,8 +39,8 @@ function matchSegments(pattern: string[], path: string[]): Record<string, string
 }
 
 /**
- * Makes a lookup over routes. The first route that matches wins, so literal paths stand before
- * patterns. A trailing slash is ignored; `HEAD` is answered as `GET`.
+ * Makes a lookup over routes. The first path that matches wins, whatever its methods, so literal paths stand before
+ * patterns: what a literal one does not know is not asked of a pattern. A trailing slash is ignored; `HEAD` is answered as `GET`.
  * @returns the route, or the methods that the path does know: none of them means that the path is
  * unknown
  */
@@ -60,9 +60,11 @@ export function createRouter<Route extends RoutePattern>(routes: readonly Route[
     const segments = trimmed.split("/");
     const wanted = method === "HEAD" ? "GET" : method;
     const allowed = new Set<string>();
+    let path: string | null = null;
     for (const { route, segments: pattern } of byLength.get(segments.length) ?? []) {
       const params = matchSegments(pattern, segments);
-      if (params === null) continue;
+      if (params === null || path !== null && route.path !== path) continue;
+      path = route.path;
       if (route.method === wanted) return { found: { route, params } };
       allowed.add(route.method);
       if (route.method === "GET") allowed.add("HEAD");

@@ -27,6 +27,14 @@ describe("paths and methods", () => {
     expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
   });
 
+  it.each([
+    ["GET", "/api/agents/batch", "POST, OPTIONS"],
+    ["DELETE", "/api/agents/search", "GET, HEAD, OPTIONS"],
+  ])("takes no part of a path for an id: %s %s", async (method, path, allow) => {
+    const answer = await test.call(method, path, { as: owner });
+    expect([answer.status, answer.headers.get("allow")]).toEqual([405, allow]);
+  });
+
   it("ignores a trailing slash", async () => {
     expect((await test.call("GET", "/api/agents/", { as: owner })).status).toBe(200);
   });
