@@ -130,6 +130,19 @@ describe("GET /api/stacks", () => {
     });
   });
 
+  it.each([
+    ["running", 5, "running"],
+    ["running", 2, "degraded"],
+    ["running", 0, "failed"],
+    ["deploying", 0, "pending"],
+  ])("a service of a %s stack of which %i run is %s", async (state, ran, status) => {
+    const made = await call("POST", "/api/stacks", { ...body, name: `of-${state}-${ran}` });
+    await carryOut(ran);
+    await api.sql`update public.stacks set state = ${state} where id = ${made.json.stack.id}`;
+    const { json } = await call("GET", `/api/stacks/${made.json.stack.id}`);
+    expect(stack3.parse(json).stack.services).toMatchObject([{ status }]);
+  });
+
   it("lists the caller's own, by status and page", async () => {
     const id = await running();
     const other = await api.user();

@@ -6,12 +6,13 @@ import { isoTime } from "../../../shared/contract/times.ts";
 import { operationProgress } from "./created.ts";
 import { inAllEditions, type Presenter } from "./presenter.ts";
 
-function serviceStatus({ running, desired }: ServiceRow["replicas"]): string {
-  if (running === 0) return "pending";
+function serviceStatus({ running, desired }: ServiceRow["replicas"], stackState: string): string {
+  // Of a stack that has come up, or was given up, nothing is on its way any more.
+  if (running === 0) return ["running", "failed"].includes(stackState) ? "failed" : "pending";
   return running < desired ? "degraded" : "running";
 }
 
-function service(row: ServiceRow, stackName: string): JsonObject {
+function service(row: ServiceRow, { stack_name: stackName, state }: StackRow): JsonObject {
   return {
     name: row.name.startsWith(`${stackName}_`) ? row.name.slice(stackName.length + 1) : row.name,
     replicas: { running: row.replicas.running, desired: row.replicas.desired },
@@ -23,7 +24,7 @@ function service(row: ServiceRow, stackName: string): JsonObject {
       target: port.target,
       protocol: port.protocol,
     })),
-    status: serviceStatus(row.replicas),
+    status: serviceStatus(row.replicas, state),
   };
 }
 
@@ -40,7 +41,7 @@ function fullStack(stack: StackRow): JsonObject {
     ...shortStack(stack),
     created_at: isoTime(stack.created_at),
     updated_at: isoTime(stack.updated_at),
-    services: stack.services.map((row) => service(row, stack.stack_name)),
+    services: stack.services.map((row) => service(row, stack)),
     networks: stack.networks.map(({ name, driver, encrypted }) => ({ name, driver, encrypted })),
     volumes: stack.volumes.map(({ name, driver }) => ({ name, driver })),
     template: { name: stack.template, version: stack.template_version },

@@ -22,7 +22,7 @@ const stack = shortStack.extend({
     replicas: z.object({ running: count, desired: count }),
     image: z.string(),
     ports: z.array(z.number().int().positive()),
-    status: z.enum(["running", "degraded", "pending"]),
+    status: z.enum(["running", "degraded", "pending", "failed"]),
   })),
   networks: z.array(z.object({ name: z.string(), driver: z.string(), encrypted: z.boolean() })),
   volumes: z.array(z.object({ name: z.string(), driver: z.string() })),
