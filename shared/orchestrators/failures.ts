@@ -46,14 +46,16 @@ export type FailureReason = keyof typeof KNOWN;
 
 export function failure(
   reason: string,
-  about: { container?: string; exitCode?: number | null } = {},
+  about: { container?: string; exitCode?: number | null; cause?: FailureReason | null } = {},
 ): WorkloadFailure {
   const known = KNOWN[reason] ?? KNOWN["start_failed"]!;
+  const cause = about.cause ?? null;
   return {
     code: known.code,
-    message: known.message,
+    message: cause === null ? known.message : `${known.message} ${KNOWN[cause]!.message}`,
     details: {
       reason,
+      ...(cause === null ? {} : { cause }),
       ...(about.container === undefined ? {} : { container: about.container }),
       ...(about.exitCode === undefined || about.exitCode === null
         ? {}

@@ -211,8 +211,8 @@ export interface VolumeState {
 export interface WorkloadFailure {
   code: OrchestratorErrorCode;
   message: string;
-  /** `reason` is one of ours: image_not_found, crash_loop, out_of_memory, no_capacity, quota, progress_deadline, rolled_back, unhealthy, start_failed. */
-  details: { reason: string; container?: string; exit_code?: number };
+  /** `reason` is one of ours: image_not_found, crash_loop, out_of_memory, no_capacity, quota, progress_deadline, rolled_back, unhealthy, start_failed. `cause`: the reason for going back, where it is known. */
+  details: { reason: string; container?: string; exit_code?: number; cause?: string };
 }
 
 /** What an orchestrator that scales by itself decided. */

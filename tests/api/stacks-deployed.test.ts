@@ -87,7 +87,8 @@ it("deploys, scales, goes back from a failed update and is deleted", async () =>
   // Generation 3 is the update, 4 the way back.
   await reaches(id, "running", 4);
   expect(await rowOf(id)).toMatchObject({
-    error: { rolled_back: true },
+    // Whoever went back first, the engine or the worker, what was wrong is told.
+    error: { rolled_back: true, message: expect.stringContaining("image does not exist") },
     services: [{ image: "elizaos/eliza:latest", replicas: { running: 3, desired: 3 } }],
   });
 

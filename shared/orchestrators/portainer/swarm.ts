@@ -1,7 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { mapLimited } from "../concurrency.ts";
-import { failure, failureError, recogniseReason, workloadMissing } from "../failures.ts";
+import {
+  failure,
+  failureError,
+  type FailureReason,
+  recogniseReason,
+  workloadMissing,
+} from "../failures.ts";
 import {
   AGENT_LABEL,
   environmentOf,
@@ -357,7 +363,9 @@ export function createSwarmEngine(
           findFailure(
             present.filter(({ replaced }) => !replaced),
             tasks.filter(isNew),
-            undone !== undefined,
+            undone === undefined ? null : failure("rolled_back", {
+              cause: causeOf(ownTasks.filter((one) => !isNew(one))),
+            }),
           ),
           ownTasks,
           signal,
@@ -541,10 +549,12 @@ function taskStatus(state: string): ContainerStatus {
   }
 }
 
+const UNHEALTHY = /unhealthy container/i;
+
 function findFailure(
   containers: ContainerState[],
   tasks: Task[],
-  rolledBack: boolean,
+  rolledBack: WorkloadFailure | null,
 ): WorkloadFailure | null {
   for (const one of presentTasks(tasks)) {
     if (one.Status.State === "running") continue;
@@ -555,16 +565,25 @@ function findFailure(
     if (before.length >= FAILED_TASKS) {
       const exitCode = before.at(-1)?.Status.ContainerStatus?.ExitCode;
       return failure(
-        words.some((word) => /unhealthy container/i.test(word))
-          ? "unhealthy"
-          : reason ?? "crash_loop",
+        words.some((word) => UNHEALTHY.test(word)) ? "unhealthy" : reason ?? "crash_loop",
         { exitCode },
       );
     }
   }
-  if (rolledBack) return failure("rolled_back");
+  if (rolledBack !== null) return rolledBack;
   const unhealthy = containers.find(({ health }) => health === "unhealthy");
   return unhealthy ? failure("unhealthy", { container: unhealthy.name }) : null;
+}
+
+/** Why the tasks of a change that was taken back failed, as the last of them says. */
+function causeOf(tasks: Task[]): FailureReason | null {
+  const last = tasks.filter(({ Status }) =>
+    Status.State === "failed" || Status.State === "rejected"
+  )
+    .sort((a, b) => (a.CreatedAt < b.CreatedAt ? -1 : 1)).at(-1);
+  if (last === undefined) return null;
+  const words = last.Status.Err ?? "";
+  return UNHEALTHY.test(words) ? "unhealthy" : recogniseReason(words);
 }
 
 /** The ports of the routing mesh; ports in host mode are the containers' own. */
