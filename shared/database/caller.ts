@@ -34,6 +34,8 @@ function claimsOf(caller: Caller): Record<string, unknown> {
 
 /** Longest that one statement of a request may take; a client gives up not much later. */
 const STATEMENT_TIMEOUT_MS = 15_000;
+/** Then the server should have ended the statement itself: it hangs, or is cut off from us. */
+const ANSWER_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 5_000;
 
 /**
  * Statements that set claims and role for the transaction, as PostgREST does. The time-out stands
@@ -59,6 +61,29 @@ export interface RunOptions {
    * of its successor, so that each slot of the pool would fail one request.
    */
   repeatable?: boolean;
+  /** How long an answer is waited for, in milliseconds; only tests are in more of a hurry. */
+  answerMs?: number;
+}
+
+/**
+ * What the database answers, or an error after a while. Without it a request would hang for as long
+ * as a server does that neither answers nor closes its connections. Whether what was sent is carried
+ * out after all is not known then, as with a connection that breaks.
+ */
+async function answered<Result>(work: Promise<Result>, answerMs: number): Promise<Result> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new NoAnswer("The database does not answer")), answerMs);
+  });
+  try {
+    return await Promise.race([work, silence]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+class NoAnswer extends Error {
+  readonly code = "ETIMEDOUT";
 }
 
 /**
@@ -73,10 +98,10 @@ export async function runStatements(
   options: RunOptions = {},
 ): Promise<Row[][]> {
   try {
-    if (statements.every((each) => each.parameters.length === 0)) {
-      return await sendTogether(sql, statements);
-    }
-    return await sql.begin((transaction) => runWithin(transaction, statements)) as Row[][];
+    const work = statements.every((each) => each.parameters.length === 0)
+      ? sendTogether(sql, statements)
+      : sql.begin((transaction) => runWithin(transaction, statements)) as Promise<Row[][]>;
+    return await answered(work, options.answerMs ?? ANSWER_TIMEOUT_MS);
   } catch (error) {
     const fault = toApiError(error);
     if (options.repeatable && connectionBroke(fault)) {
@@ -107,8 +132,9 @@ async function runWithin(
   return [...before, rows, ...await runWithin(transaction, statements.slice(next + 1))];
 }
 
-/** Not a statement that took too long: a second one would take as long. */
+/** Not one that took too long, or never answered: a second one would take as long. */
 function connectionBroke(fault: ApiError): boolean {
+  if (fault.cause instanceof NoAnswer) return false;
   const state = (fault.cause as { code?: string } | undefined)?.code;
   return fault.code === "SUPABASE_CONNECTION_ERROR" && state !== "57014";
 }
@@ -143,13 +169,13 @@ export async function runAsCallerAndKeep<Result>(
   finish: (result: Result) => Promise<SqlFragment>,
 ): Promise<Result> {
   try {
-    const done = await sql.begin(async (transaction) => {
+    const work = sql.begin(async (transaction) => {
       const rows = await runWithin(transaction, [...become(caller, request), statement]);
       const result = rows.at(-1)?.[0]?.result as Result;
       await runWithin(transaction, [RESET_ROLE, await finish(result)]);
       return { result };
     });
-    return done.result as Result;
+    return (await answered(work, ANSWER_TIMEOUT_MS)).result as Result;
   } catch (error) {
     throw toApiError(error);
   }

@@ -1,5 +1,9 @@
+import { connect, createServer, type Socket } from "node:net";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runStatements } from "../../shared/database/caller.ts";
+import { connectDatabase } from "../../shared/database/connect.ts";
+import { sqlText } from "../../shared/database/literal.ts";
 import { surviveLostConnections } from "../../shared/database/lost-connections.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -43,6 +47,48 @@ describe("a transaction whose connection dies", () => {
     });
     await expect(transaction).rejects.toThrow(/terminating connection|CONNECTION_CLOSED/);
     await expect.poll(answers).toBe(true);
+  });
+});
+
+/** A way to the database that can be made to let nothing through, while all connections stay open. */
+async function createPassage() {
+  const url = new URL(database.url());
+  const port = Number(url.port);
+  const ends: Socket[] = [];
+  const passage = createServer((inner) => {
+    const outer = connect(port, "127.0.0.1");
+    ends.push(inner, outer);
+    for (const end of [inner, outer]) end.on("error", () => {});
+    inner.pipe(outer).pipe(inner);
+  });
+  await new Promise<void>((resolve) => passage.listen(0, "127.0.0.1", resolve));
+  url.host = `127.0.0.1:${(passage.address() as { port: number }).port}`;
+  return {
+    url: url.href,
+    block() {
+      for (const end of ends) end.unpipe().pause();
+    },
+    close() {
+      for (const end of ends) end.destroy();
+      passage.close();
+    },
+  };
+}
+
+describe("a database that neither answers nor closes the connection", () => {
+  it("is not waited for, and not asked once more", async () => {
+    const passage = await createPassage();
+    const pool = connectDatabase({ url: passage.url, max: 1 });
+    const one = sqlText`select 1 as result`;
+    expect(await runStatements(pool, [one])).toEqual([[{ result: 1 }]]);
+    passage.block();
+    const options = { repeatable: true, answerMs: 200 };
+    await expect(runStatements(pool, [one], options)).rejects.toMatchObject({
+      code: "SUPABASE_CONNECTION_ERROR",
+      status: 503,
+    });
+    passage.close();
+    await pool.end({ timeout: 1 });
   });
 });
 
