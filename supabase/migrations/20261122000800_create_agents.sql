@@ -553,7 +553,8 @@ grant execute on function private.agent_faults, private.is_scaled_by_us, private
 grant select, insert, update, delete on public.models, public.stack_templates, public.agents to service_role;
 grant select on public.models, public.stack_templates to authenticated;
 grant select, delete on public.agents to authenticated;
-grant insert (id, user_id, name, description, role, avatar, framework, model, system_prompt, settings, status, character, plugins,
+-- No id: whoever took that of a deleted agent would be sent what Realtime still keeps on its topics.
+grant insert (user_id, name, description, role, avatar, framework, model, system_prompt, settings, status, character, plugins,
   platforms, resources, replicas, scaling, portainer, supabase_config, enabled_tools) on public.agents to authenticated;
 grant update (name, description, role, avatar, framework, model, system_prompt, settings, status, character, plugins,
   platforms, resources, replicas, scaling, portainer, supabase_config, enabled_tools, updated_at) on public.agents to authenticated;

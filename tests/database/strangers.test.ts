@@ -104,6 +104,15 @@ test("nobody makes an agent for somebody else", async () => {
   expect(refused.code).toBe("42501");
 });
 
+test("nobody takes the id of an agent that is gone, with what Realtime keeps of it", async () => {
+  const gone = await createRunningAgent(world, owner);
+  await world.sql`delete from agents where id = ${gone}`;
+  const refused = await refusal(
+    stranger.do((t) => t`insert into agents (id, name) values (${gone}, 'heir')`),
+  );
+  expect(refused.code).toBe("42501");
+});
+
 test.each([
   "vault.secrets",
   "vault.decrypted_secrets",
