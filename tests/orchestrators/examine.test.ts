@@ -109,8 +109,17 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
       });
     });
 
-    /** An engine with the scanner's image, whose container writes this and ends with this code. */
-    function withScanner(output: string, code: number, calls: string[], taken = false) {
+    /**
+     * An engine with the scanner's image, whose container writes this and ends with this code.
+     *
+     * @param taken the state of a container that an earlier attempt made
+     */
+    function withScanner(
+      output: string,
+      code: number,
+      calls: string[],
+      taken: string | null = null,
+    ) {
       const bytes = new TextEncoder().encode(output);
       const frame = new Uint8Array(8 + bytes.length);
       frame[0] = 1;
@@ -126,9 +135,10 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         calls.push(`${method} ${call}`);
         if (call === "/containers/create") {
           return Promise.resolve(
-            taken ? reply({ message: "taken" }, 409) : reply({ Id: "s" }, 201),
+            taken === null ? reply({ Id: "s" }, 201) : reply({ message: "taken" }, 409),
           );
         }
+        if (call.endsWith("/json")) return Promise.resolve(reply({ State: { Status: taken } }));
         if (call.endsWith("/wait")) return Promise.resolve(reply({ StatusCode: code }));
         if (call.endsWith("/logs")) return Promise.resolve(new Response(frame));
         return Promise.resolve(reply(null, 204));
@@ -149,9 +159,16 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
     });
     const name = "/containers/agent-launchpad-scan-scan-0";
 
-    it.each([["begins", false], ["takes up again", true]])(
+    it.each([
+      ["begins", null, [`POST ${name}/start`]],
+      ["takes up again, where it was not started,", "created", [
+        `GET ${name}/json`,
+        `POST ${name}/start`,
+      ]],
+      ["takes up again, where it runs or has ended,", "exited", [`GET ${name}/json`]],
+    ])(
       "%s a scanner's container, reads its report and removes it",
-      async (_, taken) => {
+      async (_, taken, begun) => {
         const calls: string[] = [];
         const found = await withScanner(report, 0, calls, taken).examine!(ref, request, signal);
         expect(found!.vulnerabilities).toEqual({
@@ -167,7 +184,7 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         });
         expect(calls).toEqual([
           "POST /containers/create",
-          `POST ${name}/start`,
+          ...begun,
           `POST ${name}/wait`,
           `GET ${name}/logs`,
           `DELETE ${name}`,
@@ -178,6 +195,7 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
     it.each([
       ["fails", "", 1, "ended with code 1"],
       ["writes no report", "FATAL", 0, "no report that can be read"],
+      ["writes too much", "x".repeat(33 * 1024 * 1024), 0, "too large"],
     ])(
       "has no figures when the scanner %s, and leaves no container",
       async (_, output, code, reason) => {
@@ -190,6 +208,37 @@ describe.each([["standalone Docker", standaloneEndpoint], ["Swarm", swarmEndpoin
         expect(calls.at(-1)).toBe(`DELETE ${name}`);
       },
     );
+
+    it("removes scanners that nobody waits for any more, and no other", async () => {
+      const removed: string[] = [];
+      const ago = (minutes: number) => Math.floor(Date.now() / 1000) - minutes * 60;
+      const cluster = createOrchestrator(
+        openPortainerRig({ url: portainer.url, apiKey, endpointId, image: "" }).cluster,
+        {
+          fetch: (input, init) => {
+            const url = new URL(String(input));
+            if (url.searchParams.get("filters")?.includes("agent-launchpad.scan")) {
+              return Promise.resolve(
+                reply([{ Id: "old", Created: ago(60) }, { Id: "new", Created: ago(1) }]),
+              );
+            }
+            const [, id] = /\/containers\/(old|new)$/.exec(url.pathname) ?? [];
+            if (id !== undefined) removed.push(id);
+            if (url.pathname.endsWith("/images/json")) {
+              return Promise.resolve(reply([{ RepoTags: ["aquasec/trivy:0.58.1"] }]));
+            }
+            // The scan itself comes to nothing.
+            if (id !== undefined || url.pathname.endsWith("/containers/create")) {
+              return Promise.resolve(reply({ message: "no" }, 404));
+            }
+            return fetch(input, init);
+          },
+        },
+      );
+      expect((await cluster.examine!(ref, request, signal))!.vulnerabilities)
+        .toMatchObject({ available: false });
+      expect(removed).toEqual(["old"]);
+    });
   },
 );
 

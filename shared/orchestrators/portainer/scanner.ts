@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { OrchestratorError } from "../errors.ts";
 import { createFrameReader } from "../log-lines.ts";
 import {
   type ExaminationRequest,
@@ -17,8 +16,14 @@ const MEMORY_BYTES = 1024 ** 3;
 /** Answers of engines, and of credentials, that do not let us. */
 const NOT_OFFERED = [400, 403, 404, 405, 501];
 
+/** All attempts at a scan take less. */
+const ABANDONED_AFTER_MS = 15 * 60_000;
+const LABEL = "agent-launchpad.scan";
+
 const created = z.object({ Id: z.string() });
+const inspected = z.object({ State: z.object({ Status: z.string() }) });
 const waited = z.object({ StatusCode: z.number() });
+const scanners = z.array(z.object({ Id: z.string(), Created: z.number() }));
 const images = z.array(z.object({ RepoTags: z.array(z.string()).nullish() }));
 
 /**
@@ -39,6 +44,7 @@ export async function scanImages(
   if (scanner === null) {
     return unavailable(`The engine has no image of a scanner (${request.scannerImage}).`);
   }
+  await removeAbandoned(api, signal);
   const vulnerabilities: Vulnerability[] = [];
   for (const [index, image] of scanned.entries()) {
     const report = await runScanner(api, scanner, image, `${request.id}-${index}`, signal);
@@ -68,6 +74,30 @@ async function findScanner(
     .find((tag) => tag.startsWith(`${repository}:`)) ?? null;
 }
 
+/** Scanners of scans that were given up, or whose worker was killed before it had removed them. */
+async function removeAbandoned(api: PortainerApi, signal: AbortSignal): Promise<void> {
+  const { data } = await api.docker.json(
+    { path: "/containers/json", query: { all: true, filters: JSON.stringify({ label: [LABEL] }) } },
+    scanners,
+    signal,
+  );
+  const before = (Date.now() - ABANDONED_AFTER_MS) / 1000;
+  for (const { Id, Created } of data ?? []) {
+    if (Created < before) await removeContainer(api, `/containers/${Id}`, signal);
+  }
+}
+
+async function removeContainer(
+  api: PortainerApi,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await api.docker.send(
+    { method: "DELETE", path, query: { force: true, v: true }, accept: [404, 409] },
+    signal,
+  );
+}
+
 /** One image's report, or why there is none. A scan that an earlier attempt began is waited for, not repeated. */
 async function runScanner(
   api: PortainerApi,
@@ -85,7 +115,7 @@ async function runScanner(
       body: {
         Image: scanner,
         Cmd: ["image", "--quiet", "--format", "json", "--scanners", "vuln", "--", image],
-        Labels: { "agent-launchpad.scan": id },
+        Labels: { [LABEL]: id },
         HostConfig: {
           Binds: [
             "/var/run/docker.sock:/var/run/docker.sock:ro",
@@ -107,32 +137,40 @@ async function runScanner(
     return { reason: "The engine refused the scanner's container." };
   }
   const path = `/containers/${encodeURIComponent(name)}`;
-  // 304: it was started before.
-  await api.docker.send({ method: "POST", path: `${path}/start`, accept: [304] }, signal);
+  // One that has ended would write a second report behind its first.
+  if (made.data !== null || await isUnstarted(api, path, signal)) {
+    // 304: it was started by now.
+    await api.docker.send({ method: "POST", path: `${path}/start`, accept: [304] }, signal);
+  }
   const { data: ended } = await api.docker.json(
     { method: "POST", path: `${path}/wait`, timeoutMs: SCAN_TIMEOUT_MS },
     waited,
     signal,
   );
   const code = ended?.StatusCode;
-  const report = code === 0 ? await readReport(api, path, signal) : null;
-  await api.docker.send(
-    { method: "DELETE", path, query: { force: true }, accept: [404, 409] },
-    signal,
-  );
-  if (report !== null) return report;
-  return code === 0 ? { reason: "The scanner gave no report that can be read." } : {
+  const report = code === 0 ? await readReport(api, path, signal) : {
     // Its words are not passed on; this is what it fails at as a rule.
     reason:
       `The scanner ended with code ${code} and gave no report; it may not reach its vulnerability database.`,
   };
+  await removeContainer(api, path, signal);
+  return report;
+}
+
+async function isUnstarted(
+  api: PortainerApi,
+  path: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { data } = await api.docker.json({ path: `${path}/json` }, inspected, signal);
+  return data?.State.Status === "created";
 }
 
 async function readReport(
   api: PortainerApi,
   path: string,
   signal: AbortSignal,
-): Promise<Vulnerability[] | null> {
+): Promise<Vulnerability[] | { reason: string }> {
   const decoder = new TextDecoder();
   let text = "";
   let size = 0;
@@ -148,11 +186,6 @@ async function readReport(
     },
     signal,
   );
-  if (size > MOST_REPORT_BYTES) {
-    throw new OrchestratorError("UPSTREAM_UNAVAILABLE", "The scanner's report is too large.", {
-      retryable: false,
-      details: { reason: "too_large" },
-    });
-  }
-  return parseTrivyReport(text);
+  if (size > MOST_REPORT_BYTES) return { reason: "The scanner's report is too large." };
+  return parseTrivyReport(text) ?? { reason: "The scanner gave no report that can be read." };
 }
