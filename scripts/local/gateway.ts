@@ -88,6 +88,9 @@ const OPEN_AUTH_PATHS = [
   "/health",
 ];
 
+/** Methods of which fetch makes no request; Kong's nginx refuses them as well. */
+const UNCOPIED = ["CONNECT", "TRACE", "TRACK"];
+
 /**
  * The one address of the stack: routes to the services as Kong does in front of Supabase.
  * Bodies stream both ways; WebSocket upgrades reach the service as a request that
@@ -101,6 +104,7 @@ export function startGateway(options: GatewayOptions): Gateway {
   const server = Deno.serve(
     { hostname: host, port, onListen() {}, onError: (error) => unexpected(error, log) },
     async (request, info) => {
+      if (UNCOPIED.includes(request.method)) return new Response(null, { status: 405 });
       const url = new URL(request.url);
       const route = findRoute(url.pathname);
       if (route === undefined) return noRoute(url.pathname);

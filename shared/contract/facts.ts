@@ -88,6 +88,8 @@ export interface OperationRow {
   progress: number;
   estimated_completion: string | null;
   created_at: string;
+  /** Why it failed. */
+  error?: Record<string, unknown> | null;
 }
 
 /** Cores and bytes, summed over the replicas; null for what could not be measured. */

@@ -200,6 +200,7 @@ describe("one agent", () => {
         last_check: "2024-01-15T15:45:00.000Z",
         checks: [{ name: "http_health", status: "passing", response_time: "45ms" }],
       },
+      operation: null,
       error: null,
     });
   });

@@ -1,4 +1,4 @@
-import { get as httpGet } from "node:http";
+import { get as httpGet, request as httpRequest } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type GatewayUnderTest, startGatewayUnderTest } from "./support/gateway.ts";
 
@@ -133,6 +133,16 @@ describe("a path", () => {
 
   test.each(["health", "metrics"])("/%s is the function's own", async (name) => {
     expect((await body(`/${name}`)).path).toBe(`/api/-/${name}`);
+  });
+
+  test.each(["TRACE", "TRACK"])("is not asked for by %s", async (method) => {
+    const status = await new Promise((resolve, reject) => {
+      httpRequest(`${gateway.url}/api/agents`, { method }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode);
+      }).on("error", reject).end();
+    });
+    expect(status).toBe(405);
   });
 
   test("that only begins like a service is unknown", async () => {

@@ -9,6 +9,7 @@ import { measurement3 } from "../../../shared/contract/measurements.ts";
 import { healthWord, stateWord } from "../../../shared/contract/states.ts";
 import { isoTime, latest, secondsBetween, uptimeText } from "../../../shared/contract/times.ts";
 import { isRunning, replicaHealth, responseTime, stateOf, uptimeSeconds } from "./figures.ts";
+import { operationProgress } from "./created.ts";
 import type { Presenters } from "./presenter.ts";
 import { isRealTimeActive } from "./real-time.ts";
 
@@ -89,7 +90,19 @@ function agent3(facts: SnapshotFacts, { now }: AnswerContext): JsonObject {
       },
       // What went wrong after the request was answered: DEPLOYMENT_FAILED, CONTAINER_UNHEALTHY …
       error: (deployment?.error ?? null) as JsonObject | null,
+      // Ours: the last operation, for who follows a deployment over REST alone.
+      operation: lastOperation3(facts),
     },
+  };
+}
+
+function lastOperation3({ operation }: SnapshotFacts): JsonObject | null {
+  if (operation === null) return null;
+  return {
+    operation_id: operation.id,
+    kind: operation.kind,
+    ...operationProgress({ operation }),
+    error: (operation.error ?? null) as JsonObject | null,
   };
 }
 

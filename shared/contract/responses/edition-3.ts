@@ -23,6 +23,13 @@ const step = z.object({
   completed_at: time.optional(),
 });
 
+const progress = z.object({
+  status: z.enum(["initiating", "in_progress", "completed", "failed", "cancelled"]),
+  progress: z.number().min(0).max(100),
+  estimated_completion: time.nullable(),
+  steps: z.array(step),
+});
+
 export const created3 = z.object({
   success: z.literal(true),
   agent: shortAgent.extend({
@@ -39,12 +46,7 @@ export const created3 = z.object({
       deployment_url: z.string().nullable(),
     }),
   }),
-  deployment: z.object({
-    status: z.enum(["initiating", "in_progress", "completed", "failed", "cancelled"]),
-    progress: z.number().min(0).max(100),
-    estimated_completion: time.nullable(),
-    steps: z.array(step),
-  }),
+  deployment: progress,
 });
 
 const container = z.object({
@@ -101,6 +103,11 @@ export const agent3 = z.object({
     }),
     // Ours.
     error: failure.nullable(),
+    operation: progress.extend({
+      operation_id: uuid,
+      kind: z.string(),
+      error: failure.nullable(),
+    }).nullable(),
   }),
 });
 
