@@ -3,10 +3,11 @@ import { claimsOf, useAuth } from "./support.ts";
 
 const auth = await useAuth();
 
-/** Makes a token look as if it had been spent longer ago than the reuse interval. */
-async function age(token: string) {
+/** Makes a token look as if it had been spent so long ago; the reuse interval is ten seconds. */
+async function age(token: string, seconds = 11) {
   await auth.sql`
-    update auth.refresh_tokens set updated_at = now() - interval '11 seconds' where token = ${token}`;
+    update auth.refresh_tokens set updated_at = now() - make_interval(secs => ${seconds})
+    where token = ${token}`;
 }
 
 async function next(token: string): Promise<string> {
@@ -35,6 +36,7 @@ test("the parent of the current token gives the current token again, however lat
 test("an older token within the reuse interval gets a token of the same family", async () => {
   const { refreshToken, id } = await auth.signUp();
   await next(await next(refreshToken));
+  await age(refreshToken, 0);
   const extra = await next(refreshToken);
   const rows = await auth.sql`
     select session_id from auth.refresh_tokens where user_id = ${id} group by session_id`;
