@@ -4,7 +4,6 @@
  *
  * What this stack's REST does not do, or does otherwise than PostgREST:
  * - composite-type arguments of functions given as JSON objects;
- * - CSV holds times, arrays and booleans as JSON spells them, where PostgREST has Postgres's text;
  * - two tables with a foreign key between them and both with one from a third: PostgREST joins over the
  *   third only when its primary key holds both, here the caller has to say which one is meant;
  * - the first request on each connection after a restart of the server gets 503;

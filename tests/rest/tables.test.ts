@@ -157,6 +157,20 @@ describe("reading", () => {
     expect(data).toBe("id,title,price\n3,Solaris,8.25");
   });
 
+  it("gives CSV as Postgres writes values", async () => {
+    const { data } = await asAda.from("authors").select("name, scores, seen_at, facts, born")
+      .eq("id", 1).csv();
+    expect(data).toBe(
+      'name,scores,seen_at,facts,born\n"Le Guin","{1.50,2}","2026-01-02 03:04:05.6+00",{},1929-10-21',
+    );
+  });
+
+  it("counts what it gives as CSV", async () => {
+    const query = () => asAda.from("books").select("id", { count: "exact" }).order("id").limit(1);
+    const { data, count } = await query().csv();
+    expect({ data, count }).toEqual({ data: "id\n1", count: 4 });
+  });
+
   it("gives no more than a thousand rows", async () => {
     await service.database.sql.unsafe(`
       create table public.many (n int primary key);

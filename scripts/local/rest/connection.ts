@@ -12,9 +12,9 @@ import {
   isConnectionLost,
   surviveLostConnections,
 } from "../../../shared/database/lost-connections.ts";
-import { countsByEstimate, kyselyOver } from "./counted-queries.ts";
 import { dress, statusOf, unreachable } from "./errors.ts";
 import { type ApiDescription, describeApi } from "./openapi.ts";
+import { kyselyOver, readWishes } from "./queries.ts";
 import { readCookies, readResponseSettings, type ResponseSettings } from "./request-settings.ts";
 import { restTypes } from "./types.ts";
 
@@ -70,8 +70,8 @@ export class RestConnection extends PostgresConnection {
     if (!request) throw new Error("a request without context reached the database");
     return this.driver.begin(async (transaction) => {
       await this.enter(transaction, request);
-      const exactUpTo = countsByEstimate(request.headers) ? this.maxRows : null;
-      const result = await work(kyselyOver(transaction, exactUpTo));
+      const wishes = readWishes(request.headers, this.maxRows);
+      const result = await work(kyselyOver(transaction, wishes));
       request.response = await readResponseSettings(transaction);
       return result;
     });

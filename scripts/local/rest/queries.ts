@@ -1,6 +1,7 @@
 /**
  * The query builder that lite writes its SQL with, over one open transaction, and what PostgREST does
- * for `count=estimated`: lite takes the planner's guess however few rows there are.
+ * otherwise than lite: `count=estimated` is exact for few rows, where lite takes the planner's guess,
+ * and CSV holds values as Postgres writes them, where lite has JSON's.
  */
 import {
   type CompiledQuery,
@@ -10,7 +11,7 @@ import {
   PostgresIntrospector,
   PostgresQueryCompiler,
 } from "kysely";
-import type { TransactionSql } from "postgres";
+import type { RawRowList, Row, TransactionSql } from "postgres";
 
 // deno-lint-ignore no-explicit-any
 type Database = any;
@@ -22,30 +23,51 @@ const planOf = (sql: string) => sql.startsWith(explain) ? sql.slice(explain.leng
 
 const planThatSays = (rows: number) => ({ "QUERY PLAN": [{ Plan: { "Plan Rows": rows } }] });
 
-/** Whether the request wants a count that is exact for few rows and the planner's for many. */
-export function countsByEstimate(headers: Record<string, string>): boolean {
-  return /(^|[\s,;])count=estimated\b/.test(headers.prefer ?? "");
+/** What the request's headers ask of its queries. */
+export interface Wishes {
+  /** How many rows are counted before the planner is asked; null asks it at once. */
+  exactUpTo: number | null;
+  /** Values as Postgres's own text. */
+  asText: boolean;
 }
 
-/**
- * @param exactUpTo how many rows are counted before the planner is asked; null asks it at once
- */
+export function readWishes(headers: Record<string, string>, maxRows: number): Wishes {
+  const estimated = /(^|[\s,;])count=estimated\b/.test(headers.prefer ?? "");
+  return {
+    exactUpTo: estimated ? maxRows : null,
+    asText: /\btext\/csv\b/.test(headers.accept ?? ""),
+  };
+}
+
+/** The rows with each value as the server sent it. */
+function textsOf(result: RawRowList<Row[]>) {
+  const decoder = new TextDecoder();
+  const rows = result.map((values: (Uint8Array | null)[]) =>
+    Object.fromEntries(result.columns.map(({ name }, index) => {
+      const value = values[index];
+      return [name, value ? decoder.decode(value) : null];
+    }))
+  );
+  return Object.assign(rows, { command: result.command, count: result.count });
+}
+
 export function kyselyOver(
   transaction: TransactionSql,
-  exactUpTo: number | null,
+  { exactUpTo, asText }: Wishes,
 ): Kysely<Database> {
   const connection: DatabaseConnection = {
     executeQuery: async <R>(query: CompiledQuery) => {
-      const asked = exactUpTo === null ? null : planOf(query.sql);
-      if (asked !== null) {
-        const limit = exactUpTo! + 1;
+      const asked = planOf(query.sql);
+      if (asked !== null && exactUpTo !== null) {
+        const limit = exactUpTo + 1;
         const [row] = await transaction.unsafe(
           `select count(*)::int as counted from (${asked} limit ${limit}) as counted`,
           query.parameters as never[],
         );
         if (row!.counted < limit) return { rows: [planThatSays(row!.counted) as R] };
       }
-      const result = await transaction.unsafe(query.sql, query.parameters as never[]);
+      const sending = transaction.unsafe(query.sql, query.parameters as never[]);
+      const result = asText && asked === null ? textsOf(await sending.raw()) : await sending;
       const rows = Array.from(result) as R[];
       return result.command === "SELECT"
         ? { rows }
