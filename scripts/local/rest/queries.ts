@@ -40,15 +40,21 @@ export function readWishes(headers: Record<string, string>, maxRows: number): Wi
 }
 
 /** The rows with each value as the server sent it. */
-function textsOf(result: RawRowList<Row[]>) {
+function textsOf({ columns }: RawRowList<Row[]>, rows: (Uint8Array | null)[][]): unknown[] {
   const decoder = new TextDecoder();
-  const rows = result.map((values: (Uint8Array | null)[]) =>
-    Object.fromEntries(result.columns.map(({ name }, index) => {
+  return rows.map((values) =>
+    Object.fromEntries(columns.map(({ name }, index) => {
       const value = values[index];
       return [name, value ? decoder.decode(value) : null];
     }))
   );
-  return Object.assign(rows, { command: result.command, count: result.count });
+}
+
+function answerOf<R>(sent: { command: string; count: number | null }, rows: unknown[]) {
+  return sent.command === "SELECT"
+    ? { rows: rows as R[] }
+    // EXPLAIN has no count.
+    : { rows: rows as R[], numAffectedRows: BigInt(sent.count ?? 0) };
 }
 
 export function kyselyOver(
@@ -67,11 +73,12 @@ export function kyselyOver(
         if (row!.counted < limit) return { rows: [planThatSays(row!.counted) as R] };
       }
       const sending = transaction.unsafe(query.sql, query.parameters as never[]);
-      const result = asText && asked === null ? textsOf(await sending.raw()) : await sending;
-      const rows = Array.from(result) as R[];
-      return result.command === "SELECT"
-        ? { rows }
-        : { rows, numAffectedRows: BigInt(result.count ?? 0) };
+      if (asText && asked === null) {
+        const raw = await sending.raw();
+        return answerOf<R>(raw, textsOf(raw, raw));
+      }
+      const result = await sending;
+      return answerOf<R>(result, Array.from(result));
     },
     streamQuery: () => {
       throw new Error("results are not streamed");
