@@ -131,11 +131,13 @@ set search_path = ''
 as $$
 declare
   policy constant jsonb := private.scaling_policy(target.scaling);
-  room constant integer := private.replicas_allowed(target);
+  room integer;
 begin
   if policy is null then
     return null;
   end if;
+  -- Counted only for those that scale by themselves: it is read with every operation.
+  room := private.replicas_allowed(target);
   return policy || jsonb_build_object(
     'minReplicas', least((policy ->> 'minReplicas')::int, room), 'maxReplicas', least((policy ->> 'maxReplicas')::int, room));
 end;
