@@ -375,10 +375,11 @@ describe("the Kubernetes driver", () => {
     expect(double.objects.size).toBe(1);
   });
 
-  it("says null when there is no metrics-server", async () => {
+  it.each(["absent", "down"] as const)("says null when metrics-server is %s", async (state) => {
     const ref = await orchestrator.deploy(spec, signal);
-    double.hasMetrics = false;
+    double.metricsServer = state;
     expect(await orchestrator.metrics(ref, signal)).toBeNull();
+    expect(await orchestrator.health(signal)).toMatchObject({ status: "up" });
   });
 
   it("reports a refusal by quota as exhausted resources", async () => {

@@ -17,8 +17,8 @@ export interface KubernetesDouble {
   token: string;
   controller: Controller;
   objects: Map<string, KubernetesObject>;
-  /** Whether there is a metrics-server. */
-  hasMetrics: boolean;
+  /** Whether there is a metrics-server, and whether it is up. */
+  metricsServer: "up" | "down" | "absent";
   /** Kinds whose creation the namespace's quota refuses. */
   refusedByQuota: Set<string>;
   close(): Promise<void>;
@@ -37,7 +37,7 @@ export async function startKubernetesDouble(): Promise<KubernetesDouble> {
     token: "double-token",
     controller,
     objects,
-    hasMetrics: true,
+    metricsServer: "up",
     refusedByQuota: new Set(),
     close: async () => {
       clearInterval(timer);
@@ -219,9 +219,13 @@ function logText(pod: Pod, url: URL): string {
 }
 
 function metrics(double: KubernetesDouble, url: URL, response: ServerResponse): void {
-  // Without a metrics-server the group is unknown, and the answer is not even a Status.
-  if (!double.hasMetrics) {
+  // Without a metrics-server the group is unknown, and neither answer is a Status.
+  if (double.metricsServer === "absent") {
     response.writeHead(404, { "content-type": "text/plain" }).end("404 page not found\n");
+    return;
+  }
+  if (double.metricsServer === "down") {
+    response.writeHead(503, { "content-type": "text/plain" }).end("service unavailable\n");
     return;
   }
   const items = [...double.controller.pods.values()]
