@@ -24,7 +24,7 @@ beforeAll(async () => {
     orchestratorFor: (cluster) => createOrchestrator(cluster),
     log: () => {},
   });
-}, 120_000);
+});
 afterAll(async () => {
   await sql?.end();
   await rig?.stop();
@@ -73,5 +73,5 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
     expect(row).toEqual({ state: "running", up_to_date: true });
     expect(await rig.operation(id, "update")).toMatchObject({ state: "succeeded", attempts: 0 });
     await rig.discard(id);
-  }, 240_000);
+  });
 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
   // Nobody but the rounds calls Portainer once the agents run.
   await rig.set("collection", "concurrency", 0);
   await rig.set("collection", "health_seconds", 3600);
-}, 120_000);
+});
 afterAll(() => rig?.stop());
 
 /** What the dead worker held would be another's in a minute or two; cron wakes the worker meanwhile. */
@@ -48,7 +48,7 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
     expect(scan).toMatchObject({ state: "completed", containers_examined: 1 });
     expect(await rig.sql`select 1 from private.security_scan_queue`).toEqual([]);
     await rig.discard(id);
-  }, 180_000);
+  });
 
   it.each([["before", "delay"], ["after", "mute"]])(
     "what a rollout left is taken away when a worker dies %s its change takes effect",
@@ -88,7 +88,6 @@ describe.each(Object.keys(ENGINES) as Engine[])("on %s", (engine) => {
       );
       await rig.discard(id);
     },
-    180_000,
   );
 });
 
@@ -123,4 +122,4 @@ it("files of a deleted agent are removed by the next worker", async () => {
     return (await files()).length === 0;
   }, { what: "the files to go" });
   await rig.discard(id);
-}, 180_000);
+});
