@@ -161,6 +161,19 @@ $$;
 comment on function private.register_default_cluster is
   'Makes or updates the cluster that the worker''s environment variables name; the first one becomes the default. Definer: called by the worker.';
 
+create function private.cluster_connection(site public.clusters) returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
+    select s.decrypted_secret from private.cluster_credentials c join vault.decrypted_secrets s on s.id = c.secret_id
+    where c.cluster_id = site.id)) end;
+end;
+$$;
+comment on function private.cluster_connection is
+  'A cluster as the worker gets it → its row with credential; null for none. Holds a secret: never to be logged. Definer: Vault is closed to clients.';
+
 -- Circuit breakers -----------------------------------------------------------------------------------------------
 
 create table public.circuit_breakers (

@@ -163,9 +163,7 @@ begin
     'operation', to_jsonb(held), 'agent', case when target.id is not null then to_jsonb(target) || jsonb_build_object('scaling', private.scaling_policy_within_quota(target)) end,
     'deployment', case when placed.id is not null then to_jsonb(placed)
       else held.request || jsonb_build_object('agent_id', held.agent_id) end,
-    'cluster', case when site.id is not null then to_jsonb(site) || jsonb_build_object('credential', (
-      select s.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets s on s.id = cc.secret_id
-      where cc.cluster_id = site.id)) end,
+    'cluster', private.cluster_connection(site),
     'template', template,
     'environment', private.environment_to_deploy(target),
     'deadline', held.created_at + make_interval(secs => (private.setting('operations', 'deadline_seconds'))::int)
@@ -642,9 +640,7 @@ begin
   select jsonb_build_object(
     'agent_id', l.agent_id, 'user_id', d.user_id, 'deployment', to_jsonb(d),
     'resources', a.resources, 'autoscaled', private.is_scaled_by_kubernetes(d.orchestrator, a.scaling),
-    'cluster', to_jsonb(s) || jsonb_build_object('credential', (
-      select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-      where cc.cluster_id = s.id)),
+    'cluster', private.cluster_connection(s),
     'environment', private.agent_secrets(l.agent_id),
     'cursor', l.cursor,
     'due', jsonb_build_object(

@@ -67,9 +67,7 @@ begin
       claimed := claimed + 1;
       return next jsonb_build_object('agent_id', due.agent_id, 'lease_token', token,
         'deployment', jsonb_build_object('stack_id', placed.stack_id, 'stack_name', placed.stack_name, 'namespace', placed.namespace),
-        'cluster', to_jsonb(site) || jsonb_build_object('credential', (
-          select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-          where cc.cluster_id = site.id)));
+        'cluster', private.cluster_connection(site));
     end if;
   end loop;
 end;

@@ -72,9 +72,7 @@ begin
   )
   select coalesce(array_agg(d.subject), '{}') into claimed from due d;
   return jsonb_build_object('services', 'services' = any (claimed), 'clusters', coalesce((
-    select jsonb_agg(to_jsonb(c) || jsonb_build_object('credential', (
-      select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-      where cc.cluster_id = c.id)))
+    select jsonb_agg(private.cluster_connection(c))
     from public.clusters c where 'cluster:' || c.id::text = any (claimed)
   ), '[]'));
 end;

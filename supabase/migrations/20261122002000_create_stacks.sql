@@ -1020,10 +1020,7 @@ as $$
       'id', s.id, 'generation', s.generation, 'labels', s.labels,
       'services', private.resolve_services(s.definition, s.parameters, private.stack_environment(s.id)),
       'networks', coalesce(s.definition -> 'networks', '{}'), 'volumes', coalesce(s.definition -> 'volumes', '{}')) end,
-    'cluster', (select to_jsonb(c) || jsonb_build_object('credential', (
-        select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-        where cc.cluster_id = c.id))
-      from public.clusters c where c.id = held.cluster_id),
+    'cluster', (select private.cluster_connection(c) from public.clusters c where c.id = held.cluster_id),
     'environment', case when s.id is not null then private.parameter_values(s.parameters, private.stack_environment(s.id)) else '{}' end,
     'deadline', held.created_at + make_interval(secs => (private.setting('operations', 'deadline_seconds'))::int)
   )
@@ -1092,9 +1089,7 @@ begin
   )
   select jsonb_build_object('id', s.id, 'stack_name', s.stack_name, 'portainer_stack_id', s.portainer_stack_id,
     'environment', private.parameter_values(s.parameters, private.stack_environment(s.id)),
-    'cluster', to_jsonb(c) || jsonb_build_object('credential', (
-      select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-      where cc.cluster_id = c.id)))
+    'cluster', private.cluster_connection(c))
   from claimed k join public.stacks s on s.id = k.stack_id join public.clusters c on c.id = s.cluster_id;
 end;
 $$;

@@ -184,9 +184,7 @@ begin
       from public.deployments d where d.agent_id = b.agent_id
     ),
     'cluster', (
-      select to_jsonb(c) || jsonb_build_object('credential', (
-        select v.decrypted_secret from private.cluster_credentials cc join vault.decrypted_secrets v on v.id = cc.secret_id
-        where cc.cluster_id = c.id))
+      select private.cluster_connection(c)
       from public.clusters c where c.id = b.cluster_id
     ),
     'scanner_image', coalesce(private.setting('security', 'scanner_image') #>> '{}', 'aquasec/trivy')
