@@ -15,6 +15,9 @@ let heir: Worker;
 beforeAll(async () => {
   rig = await startWorkerRig();
   await rig.set("operations", "lease_seconds", 1);
+  // One that is merely slow loses so short a lease too.
+  await rig.set("operations", "max_losses", 1000);
+  await rig.set("operations", "backoff_max_seconds", 2);
   await rig.set("operations", "settle_seconds", 3);
   await rig.set("operations", "backoff_base_seconds", 1);
   await rig.set("collection", "concurrency", 0);

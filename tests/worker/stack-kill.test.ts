@@ -13,6 +13,9 @@ beforeAll(async () => {
   rig = await startWorkerRig();
   // What a dead worker held is another's soon, and nobody but the operations calls Portainer.
   await rig.set("operations", "lease_seconds", 1);
+  // One that is merely slow loses so short a lease too.
+  await rig.set("operations", "max_losses", 1000);
+  await rig.set("operations", "backoff_max_seconds", 2);
   await rig.set("operations", "settle_seconds", 3);
   await rig.set("operations", "removal_settle_seconds", 4);
   await rig.set("operations", "backoff_base_seconds", 1);
