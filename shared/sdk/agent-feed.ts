@@ -18,8 +18,9 @@ interface Listener {
   onError(error: AgentLaunchpadError): void;
 }
 
+type Joined = Promise<RealtimeChannel | null>;
+
 interface Topic {
-  channel: RealtimeChannel;
   listeners: Set<Listener>;
   isLive: boolean;
 }
@@ -28,6 +29,8 @@ interface Topic {
 export class AgentTopics {
   readonly #supabase: SupabaseClient;
   readonly #topics = new Map<string, Topic>();
+  /** Null once it has been left; a channel that is still being left takes nobody in. */
+  readonly #channels = new Map<string, Joined>();
 
   constructor(supabase: SupabaseClient) {
     this.#supabase = supabase;
@@ -35,38 +38,53 @@ export class AgentTopics {
 
   /** @returns how to end it */
   listen(agentId: string, listener: Listener): () => void {
-    const topic = this.#topics.get(agentId) ?? this.#join(agentId);
-    topic.listeners.add(listener);
+    let topic = this.#topics.get(agentId);
+    if (topic === undefined) {
+      topic = { listeners: new Set(), isLive: false };
+      this.#topics.set(agentId, topic);
+      this.#channels.set(agentId, this.#join(agentId, topic, this.#channels.get(agentId)));
+    }
+    const { listeners } = topic;
+    listeners.add(listener);
     if (topic.isLive) listener.onState(true);
     return () => {
-      topic.listeners.delete(listener);
-      if (topic.listeners.size > 0 || this.#topics.get(agentId) !== topic) return;
+      if (!listeners.delete(listener) || listeners.size > 0) return;
       this.#topics.delete(agentId);
-      void this.#supabase.removeChannel(topic.channel);
+      const left = this.#leave(this.#channels.get(agentId));
+      this.#channels.set(agentId, left);
+      void left.then(() => {
+        if (this.#channels.get(agentId) === left) this.#channels.delete(agentId);
+      });
     };
   }
 
-  #join(agentId: string): Topic {
+  async #leave(joined: Joined | undefined): Promise<null> {
+    const channel = await joined;
+    if (channel) await this.#supabase.removeChannel(channel);
+    return null;
+  }
+
+  /** @returns the channel; null when nobody listens any more */
+  async #join(agentId: string, topic: Topic, before: Joined | undefined): Joined {
+    await before;
+    // A private topic wants the token of the session, which is read anew.
+    await this.#supabase.realtime.setAuth().catch(() => {});
+    if (topic.listeners.size === 0) return null;
     const channel = this.#supabase.channel(`agent:${agentId}`, { config: { private: true } });
-    const topic: Topic = { channel, listeners: new Set(), isLive: false };
-    this.#topics.set(agentId, topic);
     channel.on("broadcast", { event: "*" }, ({ payload }) => {
       const { table, operation, record, old_record } = payload;
       for (const each of topic.listeners) {
         each.onUpdate({ agentId, table, operation, record, old_record });
       }
     });
-    // A private topic wants the token of the session, which is read anew.
-    void this.#supabase.realtime.setAuth().finally(() =>
-      channel.subscribe((state, cause) => {
-        topic.isLive = state === "SUBSCRIBED";
-        for (const each of topic.listeners) {
-          each.onState(topic.isLive);
-          if (state === "CHANNEL_ERROR" || state === "TIMED_OUT") each.onError(refusal(cause));
-        }
-      })
-    );
-    return topic;
+    channel.subscribe((state, cause) => {
+      topic.isLive = state === "SUBSCRIBED";
+      for (const each of topic.listeners) {
+        each.onState(topic.isLive);
+        if (state === "CHANNEL_ERROR" || state === "TIMED_OUT") each.onError(refusal(cause));
+      }
+    });
+    return channel;
   }
 }
 

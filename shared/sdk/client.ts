@@ -87,6 +87,11 @@ export interface FollowingOptions {
 }
 
 const INTERVAL_MS = 10_000;
+/**
+ * A connection that nobody uses any more keeps a script alive. Closed at once it would be closed under
+ * a channel that is joined right after.
+ */
+const UNUSED_MS = 1_000;
 
 /** supabase-js refuses to be made where there is no WebSocket (Node 20), although all else works. */
 const NO_WEBSOCKET = class {
@@ -115,8 +120,7 @@ export class AgentLaunchpadClient<const Options extends ClientOptions = ClientOp
     } else {
       apikey = given.supabaseKey;
       const transport = hasWebSocket() ? {} : { transport: NO_WEBSOCKET };
-      // A connection that nobody uses any more would keep a script alive for a minute.
-      const realtime = { ...transport, disconnectOnEmptyChannelsAfterMs: 0 };
+      const realtime = { ...transport, disconnectOnEmptyChannelsAfterMs: UNUSED_MS };
       this.supabase = createClient(given.supabaseUrl, apikey, { realtime });
     }
     const own = "apiKey" in given ? 1 : "supabaseClient" in given ? 2 : 3;

@@ -92,6 +92,19 @@ describe("Realtime", () => {
     await expect.poll(joined, { timeout: PATIENCE_MS }).toEqual([]);
   }, PATIENCE_MS);
 
+  it("takes in again who comes while the last one leaves", async () => {
+    const wait = () =>
+      new Promise<AgentUpdate>((resolve) => {
+        const end = unified.subscribeToAgent(agentId, (update) => {
+          end();
+          resolve(update);
+        });
+      });
+    const first = await wait();
+    const second = await wait();
+    expect([first, second]).toMatchObject([{ agentId }, { agentId }]);
+  }, PATIENCE_MS);
+
   it("tells nothing of another user's agent, and says so", async () => {
     const stranger = await signedIn(await signUp());
     const error = await new Promise((resolve, reject) => {
