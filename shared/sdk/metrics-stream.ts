@@ -65,6 +65,8 @@ export class MetricsStream extends Emitter<MetricsEvents> {
   }
 
   #tell(measured: Measurement3): void {
+    // Before the first measurement, and while the agent does not run, there is nothing to tell.
+    if (measured.cpu_usage === null && measured.memory_usage === null) return;
     const said = JSON.stringify(measured);
     if (this.#stop.signal.aborted || said === this.#told) return;
     this.#told = said;

@@ -229,13 +229,15 @@ describe("a deployment that is watched without Realtime", () => {
 });
 
 describe("metrics that are streamed without Realtime", () => {
-  const figures = (cpu_usage: number): Answer => ({
+  const figures = (cpu_usage: number | null): Answer => ({
     status: 200,
-    body: { agent: { metrics: { cpu_usage, memory_usage: 768, uptime: 1 } } },
+    body: {
+      agent: { metrics: { cpu_usage, memory_usage: cpu_usage === null ? null : 768, uptime: 1 } },
+    },
   });
 
-  it("come each once, until the stream is closed", async () => {
-    server.answers = [figures(1), figures(1), figures(2)];
+  it("come each once, as soon as there are any, until the stream is closed", async () => {
+    server.answers = [figures(null), figures(1), figures(1), figures(2)];
     const stream = client().agents.streamMetrics("id", { intervalMs: 5 });
     const told: unknown[] = [];
     await new Promise<void>((resolve) => {
