@@ -323,13 +323,18 @@ begin
       concerned := (subject ->> 'user_id')::uuid;
       message := 'An API key with the role admin was made';
       details := details || jsonb_build_object('key_id', subject -> 'id', 'prefix', subject -> 'prefix');
+    when 'email' then
+      -- Whoever holds the address can have a new password sent there.
+      concerned := (subject ->> 'id')::uuid;
+      severity := 'MEDIUM';
+      message := 'The email address of the account changed';
   end case;
   perform private.write_security_event('POLICY_CHANGE', severity, concerned, message, details);
   return null;
 end;
 $$;
 comment on function private.report_policy_change is
-  'Trigger: writes POLICY_CHANGE; the argument says of what (role, setting, cluster_credential, admin_key). Never with a secret or the value of a setting. Definer: nobody may write the table itself.';
+  'Trigger: writes POLICY_CHANGE; the argument says of what (role, setting, cluster_credential, admin_key, email). Never with a secret, an address or the value of a setting. Definer: nobody may write the table itself.';
 
 create trigger profiles_security after update of role on public.profiles
   for each row when (old.role is distinct from new.role) execute function private.report_policy_change('role');
@@ -341,6 +346,9 @@ create trigger cluster_credentials_security after insert or update of changed_at
   for each row execute function private.report_policy_change('cluster_credential');
 create trigger api_keys_security after insert on public.api_keys
   for each row when (new.role = 'admin') execute function private.report_policy_change('admin_key');
+create trigger users_security after update of email on auth.users
+  for each row when (old.email is not null and old.email is distinct from new.email)
+  execute function private.report_policy_change('email');
 
 -- Reading --------------------------------------------------------------------------------------------------------
 

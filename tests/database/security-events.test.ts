@@ -213,6 +213,19 @@ test("a new credential of a cluster is told, and the same one again is none", as
   expect((await changeOf(admin, "cluster_credential"))[0]!.id).toBe(event!.id);
 });
 
+test("a change of address is told to whose account it is, without the addresses", async () => {
+  const person = await world.person();
+  const address = `moved-${person.id}@example.com`;
+  await world.sql`update auth.users set email = ${address} where id = ${person.id}`;
+  await world
+    .sql`update auth.users set email = ${address}, updated_at = now() where id = ${person.id}`;
+  const events = await eventsOf(person);
+  expect(events).toMatchObject([
+    { event_type: "POLICY_CHANGE", severity: "MEDIUM", details: { change: "email" } },
+  ]);
+  expect(JSON.stringify(events)).not.toContain(address);
+});
+
 test("a key with the role admin is told, any other is not", async () => {
   const admin = await world.person("admin");
   await admin.do((t) => t`select generate_api_key('k', 'user')`);
