@@ -92,6 +92,8 @@ as $$
     coalesce(n.container_id, ''), coalesce(n.container_name, ''), sum(n.lines)
   from jsonb_to_recordset(counts) n (hour timestamptz, level text, container_id text, container_name text, lines bigint)
   group by 3, 4, 5, 6
+  -- In one order, so that two who count the same lock the rows one after the other.
+  order by 3, 4, 5, 6
   on conflict on constraint agent_log_counts_pkey do update set lines = c.lines + excluded.lines;
 $$;
 comment on function private.add_log_counts is
