@@ -5,22 +5,20 @@ import { createOrchestrator } from "../../shared/orchestrators/create.ts";
 import { connectWorkerDatabase } from "../../shared/worker/connect.ts";
 import { createWorker, type Worker } from "../../shared/worker/worker.ts";
 import { eventually } from "./support/eventually.ts";
-import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
-
-type Engine = keyof typeof ENGINES;
+import {
+  type Engine,
+  ENGINES,
+  expectDeaths,
+  startWorkerRig,
+  type WorkerRig,
+} from "./support/rig.ts";
 
 let rig: WorkerRig;
 let sql: Sql;
 let heir: Worker;
 beforeAll(async () => {
   rig = await startWorkerRig();
-  await rig.set("operations", "lease_seconds", 1);
-  // One that is merely slow loses so short a lease too.
-  await rig.set("operations", "max_losses", 1000);
-  await rig.set("operations", "backoff_max_seconds", 2);
-  await rig.set("operations", "settle_seconds", 3);
-  await rig.set("operations", "backoff_base_seconds", 1);
-  await rig.set("collection", "concurrency", 0);
+  await expectDeaths(rig);
   sql = connectWorkerDatabase(rig.stack.dbUrl);
   heir = createWorker({
     sql,

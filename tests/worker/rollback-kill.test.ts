@@ -2,24 +2,19 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { eventually } from "./support/eventually.ts";
 import { bringToMoment, MOMENTS } from "./support/moments.ts";
-import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
-
-type Engine = keyof typeof ENGINES;
+import {
+  type Engine,
+  ENGINES,
+  expectDeaths,
+  startWorkerRig,
+  type WorkerRig,
+} from "./support/rig.ts";
 
 let rig: WorkerRig;
 beforeAll(async () => {
   rig = await startWorkerRig();
-  // What a dead worker held is another's soon, and nobody but the operations calls Portainer.
-  await rig.set("operations", "lease_seconds", 1);
-  // One that is merely slow loses so short a lease too.
-  await rig.set("operations", "max_losses", 1000);
-  await rig.set("operations", "backoff_max_seconds", 2);
-  await rig.set("operations", "settle_seconds", 3);
-  await rig.set("operations", "backoff_base_seconds", 1);
-  await rig.set("operations", "concurrency", 16);
+  await expectDeaths(rig);
   await rig.set("operations", "unhealthy_seconds", 3);
-  await rig.set("breakers", "failure_threshold", 50);
-  await rig.set("collection", "concurrency", 0);
   await rig.set("collection", "stack_seconds", 3600);
   await rig.sql`insert into public.stack_templates (user_id, name, image, port) values
     (null, 'nowhere', 'agent-launchpad/not-there:1', 3000)`;

@@ -1,9 +1,7 @@
 /** kill -9 of the worker's process in the middle of what it does beside operations, with real processes. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { eventually } from "./support/eventually.ts";
-import { ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
-
-type Engine = keyof typeof ENGINES;
+import { type Engine, ENGINES, startWorkerRig, type WorkerRig } from "./support/rig.ts";
 
 let rig: WorkerRig;
 beforeAll(async () => {

@@ -15,6 +15,7 @@ export const PATIENT_CHECK = { interval: "10s", timeout: "10s", retries: 100 };
 
 /** Environments of the local Portainer. */
 export const ENGINES = { swarm: 1, compose: 2 } as const;
+export type Engine = keyof typeof ENGINES;
 
 /** What the local Portainer does to a request; `scripts/local/portainer/faults.ts` says more. */
 export interface Rule {
@@ -30,12 +31,12 @@ export interface WorkerRig {
   sql: postgres.Sql;
   user: SupabaseClient;
   /** Cluster id of each engine. */
-  clusters: Record<keyof typeof ENGINES, string>;
+  clusters: Record<Engine, string>;
   rpc<T = { agent: { id: string }; operation: OperationRow }>(
     name: string,
     args: Record<string, unknown>,
   ): Promise<T>;
-  createAgent(engine: keyof typeof ENGINES, spec?: Record<string, unknown>): Promise<string>;
+  createAgent(engine: Engine, spec?: Record<string, unknown>): Promise<string>;
   operation(agentId: string, kind?: string): Promise<OperationRow>;
   /** The operation, once it is over. */
   finished(agentId: string, kind: string): Promise<OperationRow>;
@@ -206,4 +207,18 @@ export async function startWorkerRig(): Promise<WorkerRig> {
     },
   };
   return rig;
+}
+
+/** Has what a dead worker held taken over soon, and nobody but the operations call Portainer. */
+export async function expectDeaths(rig: WorkerRig): Promise<void> {
+  await rig.set("operations", "lease_seconds", 1);
+  // One that is merely slow loses so short a lease too.
+  await rig.set("operations", "max_losses", 1000);
+  await rig.set("operations", "backoff_max_seconds", 2);
+  await rig.set("operations", "settle_seconds", 3);
+  await rig.set("operations", "removal_settle_seconds", 4);
+  await rig.set("operations", "backoff_base_seconds", 1);
+  await rig.set("operations", "concurrency", 16);
+  await rig.set("breakers", "failure_threshold", 50);
+  await rig.set("collection", "concurrency", 0);
 }
