@@ -134,11 +134,9 @@ Deno.serve(async (request) => {
       error: { code: "UPSTREAM_UNAVAILABLE", message: "The database does not answer" },
     }, { status: 503 });
   }
-  runtime.EdgeRuntime.waitUntil(measureHealth());
-  runtime.EdgeRuntime.waitUntil(scan());
-  runtime.EdgeRuntime.waitUntil(clearRemains());
-  runtime.EdgeRuntime.waitUntil(lookAtStacks());
-  runtime.EdgeRuntime.waitUntil(removeFiles());
+  for (const round of [measureHealth, scan, clearRemains, lookAtStacks, removeFiles]) {
+    runtime.EdgeRuntime.waitUntil(round());
+  }
   const joined = running;
   if (running) {
     again = true;

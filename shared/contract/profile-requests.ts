@@ -23,5 +23,3 @@ export const profileBody = z.strictObject({
 export const erasureBody = z.strictObject({
   confirm: z.string("must be the email of the account").max(320, "is too long").optional(),
 }, "must be an object");
-
-export type ProfileBody = z.output<typeof profileBody>;

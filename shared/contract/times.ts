@@ -15,7 +15,6 @@ export const TIMEFRAMES = {
 /** `interval` of a metrics request → seconds (seed 000). */
 export const INTERVALS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600 } as const;
 
-export type Timeframe = keyof typeof TIMEFRAMES;
 export type Interval = keyof typeof INTERVALS;
 
 // An ISO time must say its zone: without one the meaning would depend on where a function runs.

@@ -673,20 +673,5 @@ $$;
 comment on function private.finish_collection is
   'Ends a look at a deployment: how far its logs are read, what was done {state, logs, metrics: true} and when to look next. Definer: called by the worker.';
 
-create function private.next_due() returns interval
-language sql stable security definer
-set search_path = ''
-as $$
-  select case when soonest.moment is not null then greatest(soonest.moment - clock_timestamp(), interval '0') end
-  from (
-    select least(
-      (select min(q.run_after) from private.operation_queue q where not q.cancel_requested),
-      (select min(c.next_at) from private.collections c join public.deployments d on d.agent_id = c.agent_id
-        where d.state in ('running', 'deploying', 'scaling', 'updating', 'restarting'))
-    ) as moment
-  ) soonest;
-$$;
-comment on function private.next_due is 'How long until something is due for the worker; null when nothing is. Definer: called by the worker.';
-
 grant execute on function private.retry_dead_letter to authenticated, service_role;
 grant execute on function public.retry_dead_letter to authenticated, service_role;
